@@ -1,0 +1,248 @@
+"""What is known of a customer's domain: the values that workflows carry, activities return and doors show.
+
+These are wire types (frozen, slotted, keyword-only; tuples, `StrEnum`, aware datetimes; a default on every field that
+was added later). Rules about them live beside their subject: hostnames in `names`, waiting in `waiting`, renewal in
+`renewal`, manifests in `manifests`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from lifecycle.findings import Finding
+
+
+class Phase(StrEnum):
+    """Where a domain is in its life."""
+
+    REQUESTED = "requested"
+    PREFLIGHT = "preflight"
+    ISSUING = "issuing"
+    BINDING = "binding"
+    ACTIVE = "active"
+    RENEWING = "renewing"
+    SUSPENDED = "suspended"
+    RETIRING = "retiring"
+    RETIRED = "retired"
+    REFUSED = "refused"
+
+
+class RoutingStatus(StrEnum):
+    """Does every name point at our gateway?"""
+
+    UNKNOWN = "unknown"
+    MISSING = "missing"
+    ELSEWHERE = "elsewhere"
+    PARTLY = "partly"
+    POINTED = "pointed"
+
+
+class CertificateStatus(StrEnum):
+    """What the issuer and the Secret say."""
+
+    NONE = "none"
+    PENDING = "pending"
+    ISSUED = "issued"
+    VALID = "valid"
+    RENEWING = "renewing"
+    FAILED = "failed"
+    EXPIRED = "expired"
+
+
+class ServingStatus(StrEnum):
+    """What the edge presents."""
+
+    UNKNOWN = "unknown"
+    NONE = "none"
+    PARTLY = "partly"
+    SERVED = "served"
+    STALE = "stale"
+
+
+class IssuerKind(StrEnum):
+    """cert-manager's two kinds of issuer."""
+
+    ISSUER = "Issuer"
+    CLUSTER_ISSUER = "ClusterIssuer"
+
+
+class KeyAlgorithm(StrEnum):
+    """Private key algorithms as cert-manager spells them."""
+
+    RSA = "RSA"
+    ECDSA = "ECDSA"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerRef:
+    """Which issuer signs; `namespace` is empty for a ClusterIssuer."""
+
+    name: str
+    kind: IssuerKind = IssuerKind.CLUSTER_ISSUER
+    namespace: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayTarget:
+    """The gateway workload that serves the domain: by namespace, Pod selector and Service name."""
+
+    namespace: str = "istio-system"
+    selector: tuple[tuple[str, str], ...] = (("istio", "ingressgateway"),)
+    service: str = "istio-ingressgateway"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Requests whose path has `prefix` go to `service`.`namespace`:`port`."""
+
+    prefix: str
+    service: str
+    port: int
+    namespace: str = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateSpec:
+    """What the customer's certificate is to be.
+
+    Attributes:
+        key_size: bits, 2048/3072/4096 for RSA, 256/384/521 for ECDSA.
+        duration_seconds: requested lifetime, 0 to leave it to the issuer.
+        renew_before_percentage: of the lifetime left at renewal, 1..99, 0 for cert-manager's default (a third).
+    """
+
+    key_algorithm: KeyAlgorithm = KeyAlgorithm.ECDSA
+    key_size: int = 256
+    duration_seconds: int = 0
+    renew_before_percentage: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnboardingRequest:
+    """A well-formed request; made by `requests.parse_onboarding` only. The first hostname names the domain."""
+
+    tenant: str
+    hostnames: tuple[str, ...]
+    issuer: IssuerRef
+    routes: tuple[Route, ...]
+    gateway: GatewayTarget = GatewayTarget()
+    certificate: CertificateSpec = CertificateSpec()
+
+    @property
+    def hostname(self) -> str:
+        """The domain's own name, after which its workflow and objects are named."""
+        return self.hostnames[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DnsRecord:
+    """A record to set, exactly as a DNS provider's form wants it."""
+
+    name: str
+    type: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionRequired:
+    """What the customer must do, with the exact records."""
+
+    summary: str
+    records: tuple[DnsRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateFacts:
+    """What is public of one X.509 certificate; bytes stay where they are.
+
+    Attributes:
+        fingerprint: SHA-256 over the DER, lower-case hex, 64 digits.
+        dns_names: the subjectAltName dNSNames (RFC 9525 looks at nothing else).
+        public_key_fingerprint: SHA-256 over the SubjectPublicKeyInfo, hex.
+    """
+
+    fingerprint: str
+    serial: str
+    issuer: str
+    dns_names: tuple[str, ...]
+    not_before: datetime
+    not_after: datetime
+    public_key: str
+    public_key_fingerprint: str = ""
+    chain_length: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """One line of evidence: when, which step, what was seen (public facts only, at most 300 characters)."""
+
+    at: datetime
+    step: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedAt:
+    """What one address of the gateway served for one hostname.
+
+    Attributes:
+        fingerprint: of the leaf it presented; empty where the handshake failed.
+        problem: empty where all was well.
+    """
+
+    address: str
+    hostname: str
+    fingerprint: str
+    chain_verified: bool
+    protocol: str = ""
+    cipher: str = ""
+    redirect: str = ""
+    routes: tuple[str, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainStatus:
+    """Everything a portal shows of a domain; the answer of the `status` query and of every Update."""
+
+    hostname: str
+    hostnames: tuple[str, ...]
+    tenant: str
+    phase: Phase
+    routing: RoutingStatus
+    certificate: CertificateStatus
+    serving: ServingStatus
+    step: str = ""
+    action_required: ActionRequired | None = None
+    findings: tuple[Finding, ...] = ()
+    next_check_at: datetime | None = None
+    waiting_until: datetime | None = None
+    secret: CertificateFacts | None = None
+    served: tuple[ServedAt, ...] = ()
+    renewal_at: datetime | None = None
+    order: str = ""
+    evidence: tuple[Observation, ...] = ()
+    previous_fingerprint: str = ""
+    requested_at: datetime | None = None
+    active_at: datetime | None = None
+    renewals: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainState:
+    """What `DomainOnboarding` carries from run to run: the request and its status, due times as instants.
+
+    Attributes:
+        checks: how many routing checks were made in this wait.
+        waiting_since: when the present wait for the customer began.
+    """
+
+    request: OnboardingRequest
+    status: DomainStatus
+    reserved: bool = False
+    applied: bool = False
+    bound: bool = False
+    checks: int = 0
+    waiting_since: datetime | None = None

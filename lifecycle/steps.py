@@ -1,0 +1,373 @@
+"""What the steps of a lifecycle take and give: one dataclass in and one out for each activity and workflow.
+
+Only wire types are here. What an activity does with them is said where it is done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from lifecycle.domain import (
+    ActionRequired,
+    CertificateFacts,
+    DomainStatus,
+    GatewayTarget,
+    IssuerRef,
+    OnboardingRequest,
+    Observation,
+    RoutingStatus,
+    ServedAt,
+)
+from lifecycle.findings import Finding
+
+# --- platform -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformRequest:
+    """Install or prove cert-manager.
+
+    Attributes:
+        cluster: name of the cluster, for the workflow id and the messages.
+        chart: OCI reference or a directory readable by the worker.
+        version: chart version, e.g. ``v1.21.2``.
+        values: extra Helm values as a JSON object, merged over ours; never a secret.
+    """
+
+    cluster: str
+    chart: str = ""
+    version: str = ""
+    namespace: str = "cert-manager"
+    values: str = "{}"
+    gateway: GatewayTarget = GatewayTarget()
+    dry_run: bool = False
+
+
+class PlatformVerdict(StrEnum):
+    """What is to be done about cert-manager."""
+
+    INSTALL = "install"
+    UPGRADE = "upgrade"
+    ADOPT = "adopt"
+    KEEP = "keep"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformInspection:
+    """What the cluster is, and the verdict. `installed` is the running cert-manager version or empty."""
+
+    verdict: PlatformVerdict
+    kubernetes: str
+    istio: str
+    installed: str
+    gateway_addresses: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseFacts:
+    """A Helm release. `previous_revision` is 0 where there was none (a failure then uninstalls)."""
+
+    name: str
+    namespace: str
+    revision: int
+    previous_revision: int
+    app_version: str
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackRequest:
+    """Put the release back to `revision`, or uninstall it where it is 0."""
+
+    name: str
+    namespace: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProofRequest:
+    """Prove a cert-manager in `namespace`."""
+
+    namespace: str
+    release: str = "cert-manager"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What was proved, in words; `findings` holds the errors where it could not be."""
+
+    detail: str
+    pods: tuple[str, ...] = ()
+    fingerprint: str = ""
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformStatus:
+    """The result and the query of `PlatformInstallation`."""
+
+    cluster: str
+    step: str
+    ready: bool
+    inspection: PlatformInspection | None = None
+    release: ReleaseFacts | None = None
+    proofs: tuple[Proof, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    rolled_back: bool = False
+
+
+# --- issuer ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerRequest:
+    """An ACME issuer with one HTTP-01 solver.
+
+    Attributes:
+        server: directory URL, https.
+        email: contact, may be empty.
+        ca_bundle: PEM certificates to trust for the directory (public), may be empty.
+        account_secret: name of the Secret with the account key (cert-manager makes it).
+        profile: ACME profile, may be empty.
+        ingress_class: the class on solver Ingresses (none of ours serves them: Istio routes the challenge).
+        cert_manager_namespace: where a ClusterIssuer's Secrets lie.
+        solver_gateway: not used by HTTP-01 through Istio; reserved for Gateway API solvers.
+    """
+
+    ref: IssuerRef
+    server: str
+    email: str = ""
+    ca_bundle: str = ""
+    account_secret: str = ""
+    profile: str = ""
+    cert_manager_namespace: str = "cert-manager"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerStatus:
+    """The result and the query of `IssuerSetup`."""
+
+    ref: IssuerRef
+    step: str
+    ready: bool
+    account: str = ""
+    detail: str = ""
+    findings: tuple[Finding, ...] = ()
+
+
+# --- domain ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """Names to hold for a tenant, or to let go. `owner` is the domain's workflow id."""
+
+    tenant: str
+    owner: str
+    hostnames: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservationResult:
+    """Empty `taken` where all names are ours now. Nothing is said about who owns the others."""
+
+    taken: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreflightReport:
+    """What was found before anything is ordered. `may_proceed` is the recorded verdict."""
+
+    routing: RoutingStatus
+    may_proceed: bool
+    gateway_addresses: tuple[str, ...] = ()
+    action_required: ActionRequired | None = None
+    findings: tuple[Finding, ...] = ()
+    evidence: tuple[Observation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateTarget:
+    """The objects of one domain; names derive from the hostname (`names.object_name`)."""
+
+    request: OnboardingRequest
+    previous_fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuanceResult:
+    """What came of one issuance.
+
+    Attributes:
+        ready: the Certificate is Ready and the Secret holds what it asks for.
+        order: name of the ACME Order, empty for other issuers.
+        renewal_at: the issuer's own renewal time (status.renewalTime).
+        ready_seconds: cert-manager's own time, from Certificate creation (or Issuing) to Ready.
+    """
+
+    ready: bool
+    secret: CertificateFacts | None = None
+    renewal_at: datetime | None = None
+    order: str = ""
+    orders: int = 0
+    ready_seconds: float = 0.0
+    findings: tuple[Finding, ...] = ()
+    evidence: tuple[Observation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeReport:
+    """What every address of the gateway serves. `serving` True only if all of it is as it must be."""
+
+    serving: bool
+    fingerprint: str
+    served: tuple[ServedAt, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BindingResult:
+    """The result of `GatewayBinding`; `bound` False means that it was undone."""
+
+    bound: bool
+    edge: EdgeReport | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewalRequest:
+    """See one renewal through: wait for the new certificate, route its challenges, verify the edge.
+
+    Attributes:
+        force: set the `Issuing` condition first, as `cmctl renew` does (once; a retry sees the new fingerprint).
+    """
+
+    request: OnboardingRequest
+    current_fingerprint: str
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewalResult:
+    """The new certificate and what the edge serves; `issuance.ready` False where nothing new came in time."""
+
+    issuance: IssuanceResult
+    edge: EdgeReport | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleanup:
+    """What was removed, in words."""
+
+    removed: tuple[str, ...] = ()
+
+
+# --- review ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetReviewRequest:
+    """One pass over all Certificates; `probe_edge` also reads the third clock of each of our domains."""
+
+    page_size: int = 500
+    probe_edge: bool = True
+    gateway: GatewayTarget = GatewayTarget()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetReviewReport:
+    """Counts, which domains were woken and the worst findings (at most 50)."""
+
+    certificates: int
+    ours: int
+    woken: tuple[str, ...] = ()
+    due: int = 0
+    expired: int = 0
+    stale_at_edge: int = 0
+    findings: tuple[Finding, ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wake:
+    """The review's signal to a domain: look at your certificate now, because of `reason`."""
+
+    reason: str
+    at: datetime
+
+
+# --- backup ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupRequest:
+    """Take a backup. Recipients and directory are the worker's settings; `keep` 0 means the worker's default."""
+
+    keep: int = 0
+    namespaces: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupItem:
+    """One object in a backup; `fingerprint` of the certificate or of the account's public key, else empty."""
+
+    kind: str
+    namespace: str
+    name: str
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupReport:
+    """One backup file and what is in it (counts; the manifest beside the file has each item)."""
+
+    name: str
+    bytes: int
+    sha256: str
+    counts: tuple[tuple[str, int], ...]
+    fingerprints: tuple[str, ...] = ()
+    recipients: tuple[str, ...] = ()
+    verified: bool = False
+    verified_how: str = ""
+    removed: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreRequest:
+    """Put the Secrets of a backup back, into `into` (empty: where they came from)."""
+
+    backup: str
+    into: str = ""
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreReport:
+    """What was put back; equal where the fingerprint in the cluster is the manifest's."""
+
+    backup: str
+    restored: tuple[BackupItem, ...] = ()
+    skipped: tuple[str, ...] = ()
+    equal: bool = False
+    orders_created: int = 0
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuanceRequest:
+    """Input of the child workflows `CertificateIssuance` and `GatewayBinding`."""
+
+    target: CertificateTarget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainAnswer:
+    """What the door's Update answers: the state, and whether this call started it."""
+
+    status: DomainStatus
+    joined: bool = False
