@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat requirements-dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: help venv lab demo up down test check lint bench lock clean
+.PHONY: help venv test check lint lock clean
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -18,18 +18,6 @@ $(STAMP): requirements-dev.txt pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/.installed-*; touch $@
 
-lab: $(STAMP)  ## Build the lab's binaries (cached per version outside the repository)
-	@$(BIN)/python -m lab.binaries
-
-demo: $(STAMP)  ## The whole lifecycle once through on the lab, ending in a table of evidence
-	@$(BIN)/python -m lab.demo run
-
-up: $(STAMP)  ## The same, and leave everything running
-	@$(BIN)/python -m lab.demo up
-
-down: $(STAMP)  ## End every process `make up` started
-	@$(BIN)/python -m lab.demo down
-
 test: $(STAMP)  ## Every test, those on the lab included
 	@$(BIN)/python -m pytest
 
@@ -42,13 +30,10 @@ lint: $(STAMP)  ## ruff, mypy strict and the import contracts
 check: lint  ## What CI runs: lint, then every test with branch coverage
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
-bench: $(STAMP)  ## The benchmarks, on the lab; figures as ratios against what one would run instead
-	@$(BIN)/python -m benchmarks
-
 lock: $(STAMP)  ## Write the hash-locked requirements anew
 	@$(BIN)/pip install --quiet uv
 	@$(BIN)/uv pip compile -q pyproject.toml --universal --no-annotate --generate-hashes --python-version 3.11 --custom-compile-command "make lock" -o requirements.txt
 	@$(BIN)/uv pip compile -q pyproject.toml --universal --no-annotate --generate-hashes --python-version 3.11 --all-extras -c requirements.txt --custom-compile-command "make lock" -o requirements-dev.txt
 
-clean: down  ## Remove what was made here (the lab's cache stays)
-	@rm -rf $(VENV) .lab .demo build *.egg-info
+clean:  ## Remove what was made here (the lab's cache stays)
+	@rm -rf $(VENV) .lab build *.egg-info

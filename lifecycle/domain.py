@@ -93,6 +93,10 @@ class GatewayTarget:
     service: str = "istio-ingressgateway"
 
 
+DEFAULT_GATEWAY = GatewayTarget()
+"""What Istio's own gateway chart makes when it is installed by its usual names."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """Requests whose path has `prefix` go to `service`.`namespace`:`port`."""
@@ -119,6 +123,9 @@ class CertificateSpec:
     renew_before_percentage: int = 0
 
 
+DEFAULT_CERTIFICATE = CertificateSpec()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnboardingRequest:
     """A well-formed request; made by `requests.parse_onboarding` only. The first hostname names the domain."""
@@ -127,8 +134,8 @@ class OnboardingRequest:
     hostnames: tuple[str, ...]
     issuer: IssuerRef
     routes: tuple[Route, ...]
-    gateway: GatewayTarget = GatewayTarget()
-    certificate: CertificateSpec = CertificateSpec()
+    gateway: GatewayTarget = DEFAULT_GATEWAY
+    certificate: CertificateSpec = DEFAULT_CERTIFICATE
 
     @property
     def hostname(self) -> str:

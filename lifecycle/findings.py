@@ -77,3 +77,100 @@ class FindingKind:
 def errors(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
     """Those findings that stop a step."""
     return tuple(finding for finding in findings if finding.severity is Severity.ERROR)
+
+
+# --- the catalogue ----------------------------------------------------------------------------------------------------
+# Hundreds are subjects: 10 platform, 11 routing, 12 issuer, 13 issuance, 14 Secret, 15 gateway and edge, 16 renewal,
+# 17 backup, 18 access to the cluster. A code is never used again, also not after its kind is gone.
+
+
+def _kind(code: str, title: str, severity: Severity, handling: Handling) -> FindingKind:
+    return FindingKind(code=code, title=title, severity=severity, handling=handling)
+
+
+KUBERNETES_VERSION_UNSUPPORTED = _kind("CW1001", "KubernetesVersionUnsupported", Severity.ERROR, Handling.OPERATOR)
+ISTIO_VERSION_UNSUPPORTED = _kind("CW1002", "IstioVersionUnsupported", Severity.WARNING, Handling.OPERATOR)
+ISTIO_MISSING = _kind("CW1003", "IstioMissing", Severity.ERROR, Handling.OPERATOR)
+GATEWAY_WORKLOAD_MISSING = _kind("CW1004", "GatewayWorkloadMissing", Severity.ERROR, Handling.OPERATOR)
+GATEWAY_ADDRESS_MISSING = _kind("CW1005", "GatewayAddressMissing", Severity.WARNING, Handling.OPERATOR)
+CERT_MANAGER_TWICE = _kind("CW1006", "CertManagerTwice", Severity.ERROR, Handling.OPERATOR)
+CERT_MANAGER_FOREIGN = _kind("CW1007", "CertManagerForeign", Severity.ERROR, Handling.OPERATOR)
+CERT_MANAGER_NEWER = _kind("CW1008", "CertManagerNewer", Severity.ERROR, Handling.OPERATOR)
+CERT_MANAGER_VERSION_BROKEN = _kind("CW1009", "CertManagerVersionBroken", Severity.ERROR, Handling.OPERATOR)
+RELEASE_FAILED = _kind("CW1010", "ReleaseFailed", Severity.ERROR, Handling.OPERATOR)
+RELEASE_BUSY = _kind("CW1011", "ReleaseBusy", Severity.ERROR, Handling.OPERATOR)
+PODS_NOT_READY = _kind("CW1012", "PodsNotReady", Severity.ERROR, Handling.OPERATOR)
+WEBHOOK_NOT_ANSWERING = _kind("CW1013", "WebhookNotAnswering", Severity.ERROR, Handling.OPERATOR)
+CANARY_NOT_ISSUED = _kind("CW1014", "CanaryNotIssued", Severity.ERROR, Handling.OPERATOR)
+CERT_MANAGER_MISSING = _kind("CW1015", "CertManagerMissing", Severity.ERROR, Handling.OPERATOR)
+CERT_MANAGER_ADOPTED = _kind("CW1016", "CertManagerAdopted", Severity.NOTE, Handling.OPERATOR)
+
+NAME_DOES_NOT_RESOLVE = _kind("CW1101", "NameDoesNotResolve", Severity.ERROR, Handling.CUSTOMER)
+NAME_POINTS_ELSEWHERE = _kind("CW1102", "NamePointsElsewhere", Severity.ERROR, Handling.CUSTOMER)
+NAME_POINTS_PARTLY = _kind("CW1103", "NamePointsPartly", Severity.ERROR, Handling.CUSTOMER)
+NAME_NOT_LOOKED_UP = _kind("CW1104", "NameNotLookedUp", Severity.WARNING, Handling.RETRY)
+
+ISSUER_MISSING = _kind("CW1201", "IssuerMissing", Severity.ERROR, Handling.OPERATOR)
+ISSUER_NOT_READY = _kind("CW1202", "IssuerNotReady", Severity.ERROR, Handling.OPERATOR)
+ACCOUNT_NOT_REGISTERED = _kind("CW1203", "AccountNotRegistered", Severity.ERROR, Handling.OPERATOR)
+ISSUER_CONFIGURATION_INVALID = _kind("CW1204", "IssuerConfigurationInvalid", Severity.ERROR, Handling.OPERATOR)
+ISSUER_CA_UNREACHABLE = _kind("CW1205", "IssuerCaUnreachable", Severity.ERROR, Handling.RETRY)
+
+ORDER_FAILED = _kind("CW1301", "OrderFailed", Severity.ERROR, Handling.OPERATOR)
+RATE_LIMITED = _kind("CW1302", "RateLimited", Severity.ERROR, Handling.CA)
+CHALLENGE_FAILED = _kind("CW1303", "ChallengeFailed", Severity.ERROR, Handling.CUSTOMER)
+CHALLENGE_NOT_REACHABLE = _kind("CW1304", "ChallengeNotReachable", Severity.WARNING, Handling.RETRY)
+CAA_FORBIDS = _kind("CW1305", "CaaForbids", Severity.ERROR, Handling.CUSTOMER)
+ACCOUNT_PAUSED = _kind("CW1306", "AccountPaused", Severity.ERROR, Handling.OPERATOR)
+NO_SOLVER = _kind("CW1307", "NoSolver", Severity.ERROR, Handling.OPERATOR)
+REQUEST_DENIED = _kind("CW1308", "RequestDenied", Severity.ERROR, Handling.OPERATOR)
+REQUEST_DEADLOCK = _kind("CW1309", "RequestDeadlock", Severity.ERROR, Handling.OPERATOR)
+ISSUANCE_FAILED = _kind("CW1310", "IssuanceFailed", Severity.ERROR, Handling.OPERATOR)
+ISSUANCE_BACKING_OFF = _kind("CW1311", "IssuanceBackingOff", Severity.WARNING, Handling.CA)
+NAME_REJECTED = _kind("CW1312", "NameRejected", Severity.ERROR, Handling.CUSTOMER)
+ISSUANCE_TIMED_OUT = _kind("CW1313", "IssuanceTimedOut", Severity.ERROR, Handling.OPERATOR)
+
+SECRET_MISSING = _kind("CW1401", "SecretMissing", Severity.ERROR, Handling.RETRY)
+SECRET_UNREADABLE = _kind("CW1402", "SecretUnreadable", Severity.ERROR, Handling.OPERATOR)
+KEY_DOES_NOT_MATCH = _kind("CW1403", "KeyDoesNotMatch", Severity.ERROR, Handling.OPERATOR)
+NAME_NOT_COVERED = _kind("CW1404", "NameNotCovered", Severity.ERROR, Handling.OPERATOR)
+CERTIFICATE_EXPIRED = _kind("CW1405", "CertificateExpired", Severity.ERROR, Handling.OPERATOR)
+CERTIFICATE_NOT_YET_VALID = _kind("CW1406", "CertificateNotYetValid", Severity.ERROR, Handling.RETRY)
+SECRET_COLLISION = _kind("CW1407", "SecretCollision", Severity.ERROR, Handling.OPERATOR)
+SECRET_IN_OTHER_NAMESPACE = _kind("CW1408", "SecretInOtherNamespace", Severity.ERROR, Handling.OPERATOR)
+
+NAME_ON_OTHER_GATEWAY = _kind("CW1501", "NameOnOtherGateway", Severity.ERROR, Handling.OPERATOR)
+NAME_ON_OTHER_CERTIFICATE = _kind("CW1502", "NameOnOtherCertificate", Severity.WARNING, Handling.OPERATOR)
+EDGE_UNREACHABLE = _kind("CW1503", "EdgeUnreachable", Severity.ERROR, Handling.RETRY)
+EDGE_HANDSHAKE_FAILED = _kind("CW1504", "EdgeHandshakeFailed", Severity.ERROR, Handling.OPERATOR)
+EDGE_SERVES_OTHER_CERTIFICATE = _kind("CW1505", "EdgeServesOtherCertificate", Severity.ERROR, Handling.OPERATOR)
+EDGE_CHAIN_UNTRUSTED = _kind("CW1506", "EdgeChainUntrusted", Severity.ERROR, Handling.OPERATOR)
+EDGE_REDIRECT_WRONG = _kind("CW1507", "EdgeRedirectWrong", Severity.ERROR, Handling.OPERATOR)
+ROUTE_NOT_ANSWERING = _kind("CW1508", "RouteNotAnswering", Severity.ERROR, Handling.OPERATOR)
+EDGE_ADDRESS_REFUSED = _kind("CW1509", "EdgeAddressRefused", Severity.ERROR, Handling.OPERATOR)
+GATEWAY_BINDING_UNDONE = _kind("CW1510", "GatewayBindingUndone", Severity.WARNING, Handling.OPERATOR)
+
+RENEWAL_OVERDUE = _kind("CW1601", "RenewalOverdue", Severity.WARNING, Handling.OPERATOR)
+EXPIRY_NEAR = _kind("CW1602", "ExpiryNear", Severity.ERROR, Handling.OPERATOR)
+EXPIRY_IMMINENT = _kind("CW1603", "ExpiryImminent", Severity.ERROR, Handling.OPERATOR)
+STALE_AT_EDGE = _kind("CW1604", "StaleAtEdge", Severity.ERROR, Handling.OPERATOR)
+RENEWAL_NOT_SEEN = _kind("CW1605", "RenewalNotSeen", Severity.WARNING, Handling.RETRY)
+
+BACKUP_NOT_CONFIGURED = _kind("CW1701", "BackupNotConfigured", Severity.ERROR, Handling.OPERATOR)
+BACKUP_DAMAGED = _kind("CW1702", "BackupDamaged", Severity.ERROR, Handling.OPERATOR)
+BACKUP_NOT_OPENED = _kind("CW1703", "BackupNotOpened", Severity.WARNING, Handling.OPERATOR)
+BACKUP_DIFFERS = _kind("CW1704", "BackupDiffers", Severity.WARNING, Handling.RETRY)
+BACKUP_SECRET_MISSING = _kind("CW1705", "BackupSecretMissing", Severity.WARNING, Handling.OPERATOR)
+RESTORE_WOULD_OVERWRITE = _kind("CW1706", "RestoreWouldOverwrite", Severity.WARNING, Handling.OPERATOR)
+RESTORE_DIFFERS = _kind("CW1707", "RestoreDiffers", Severity.ERROR, Handling.OPERATOR)
+
+PERMISSION_MISSING = _kind("CW1801", "PermissionMissing", Severity.ERROR, Handling.OPERATOR)
+CLUSTER_UNREACHABLE = _kind("CW1802", "ClusterUnreachable", Severity.ERROR, Handling.RETRY)
+OBJECT_REJECTED = _kind("CW1803", "ObjectRejected", Severity.ERROR, Handling.OPERATOR)
+RESOURCE_KIND_MISSING = _kind("CW1804", "ResourceKindMissing", Severity.ERROR, Handling.OPERATOR)
+FIELD_CONFLICT = _kind("CW1805", "FieldConflict", Severity.ERROR, Handling.OPERATOR)
+
+
+def catalogue() -> tuple[FindingKind, ...]:
+    """Every kind there is, by code; `docs/findings.md` has one heading for each."""
+    return tuple(sorted((kind for kind in globals().values() if isinstance(kind, FindingKind)), key=lambda k: k.code))

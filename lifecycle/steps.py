@@ -10,13 +10,14 @@ from datetime import datetime
 from enum import StrEnum
 
 from lifecycle.domain import (
+    DEFAULT_GATEWAY,
     ActionRequired,
     CertificateFacts,
     DomainStatus,
     GatewayTarget,
     IssuerRef,
-    OnboardingRequest,
     Observation,
+    OnboardingRequest,
     RoutingStatus,
     ServedAt,
 )
@@ -41,7 +42,7 @@ class PlatformRequest:
     version: str = ""
     namespace: str = "cert-manager"
     values: str = "{}"
-    gateway: GatewayTarget = GatewayTarget()
+    gateway: GatewayTarget = DEFAULT_GATEWAY
     dry_run: bool = False
 
 
@@ -275,7 +276,7 @@ class FleetReviewRequest:
 
     page_size: int = 500
     probe_edge: bool = True
-    gateway: GatewayTarget = GatewayTarget()
+    gateway: GatewayTarget = DEFAULT_GATEWAY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
