@@ -28,6 +28,7 @@ import (
 	cmapi "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	"github.com/cert-manager/cert-manager/pkg/controller/cainjector"
 	logf "github.com/cert-manager/cert-manager/pkg/logs"
+	"github.com/cert-manager/cert-manager/pkg/util"
 )
 
 func run(ctx context.Context) error {
@@ -61,6 +62,8 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// The field manager of its writes derives from the user agent.
+	config = util.RestConfigWithUserAgent(config, "cainjector")
 	caches := cache.Options{}
 	if *namespace != "" {
 		caches.DefaultNamespaces = map[string]cache.Config{*namespace: {}}

@@ -1,0 +1,200 @@
+"""What do we apply? The Kubernetes objects of an issuer and of a domain, as plain documents.
+
+Objects are made here from a request alone, so that they stay out of workflow histories, and asking twice makes the
+same object. The guide's forms are corrected: the HTTP redirect is the VirtualService's catch-all, since
+`httpsRedirect` on a Gateway swallows challenges; the challenge route names the solver's own Service; the Certificate
+lies in the gateway workload's namespace, since SDS serves no other. Left out: applying them, and issuers other than
+ACME with HTTP-01.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+from lifecycle import names
+from lifecycle.domain import IssuerKind, OnboardingRequest, Route
+from lifecycle.steps import IssuerRequest
+
+Manifest = dict[str, Any]
+
+FIELD_MANAGER = "certwright"
+"""The one field manager of every server-side apply (Kubernetes: "Server-Side Apply")."""
+
+CHALLENGE_PATH = "/.well-known/acme-challenge/"
+"""RFC 8555, section 8.3."""
+
+DOMAIN_ANNOTATION = "certwright.dev/domain"
+TENANT_ANNOTATION = "certwright.dev/tenant"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChallengeRoute:
+    """One HTTP-01 challenge: requests to `hostname` for `token` go to the solver's Service."""
+
+    hostname: str
+    token: str
+    service: str
+    namespace: str
+    port: int = 8089
+
+
+def _metadata(request: OnboardingRequest, name: str) -> Manifest:
+    return {
+        "name": name,
+        "namespace": request.gateway.namespace,
+        "labels": {"app.kubernetes.io/managed-by": "certwright"},
+        "annotations": {DOMAIN_ANNOTATION: request.hostname, TENANT_ANNOTATION: request.tenant},
+    }
+
+
+def certificate(request: OnboardingRequest) -> Manifest:
+    """The Certificate (cert-manager.io/v1), in the gateway's namespace; its key is new at each renewal."""
+    wanted = request.certificate
+    issuer = request.issuer
+    spec: Manifest = {
+        "secretName": names.secret_name(request.hostname),
+        "dnsNames": list(request.hostnames),
+        "issuerRef": {"group": "cert-manager.io", "kind": issuer.kind.value, "name": issuer.name},
+        "privateKey": {
+            "algorithm": wanted.key_algorithm.value,
+            "size": wanted.key_size,
+            "rotationPolicy": "Always",
+        },
+        "usages": ["digital signature", "server auth"],
+    }
+    if wanted.duration_seconds:
+        spec["duration"] = f"{wanted.duration_seconds}s"
+    if wanted.renew_before_percentage:
+        spec["renewBeforePercentage"] = wanted.renew_before_percentage
+    return {
+        "apiVersion": "cert-manager.io/v1",
+        "kind": "Certificate",
+        "metadata": _metadata(request, names.certificate_name(request.hostname)),
+        "spec": spec,
+    }
+
+
+def gateway(request: OnboardingRequest, *, https: bool) -> Manifest:
+    """The Istio Gateway: port 80 for challenges and the redirect; with `https` also port 443 with the Secret."""
+    hosts = list(request.hostnames)
+    servers: list[Manifest] = [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": hosts}]
+    if https:
+        servers.append(
+            {
+                "port": {"number": 443, "name": "https", "protocol": "HTTPS"},
+                "hosts": hosts,
+                "tls": {
+                    "mode": "SIMPLE",
+                    "credentialName": names.secret_name(request.hostname),
+                    "minProtocolVersion": "TLSV1_2",
+                },
+            }
+        )
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "Gateway",
+        "metadata": _metadata(request, names.gateway_name(request.hostname)),
+        "spec": {"selector": dict(request.gateway.selector), "servers": servers},
+    }
+
+
+def virtual_service(request: OnboardingRequest) -> Manifest:
+    """The domain's routes on port 443, longest prefix first, and the redirect as catch-all of port 80."""
+    redirect: Manifest = {
+        "name": "to-https",
+        "match": [{"port": 80}],
+        # the redirect's port is HTTPS's own, whatever port the client dialled
+        "redirect": {"scheme": "https", "derivePort": "FROM_PROTOCOL_DEFAULT", "redirectCode": 301},
+    }
+    routes = sorted(request.routes, key=lambda route: (-len(route.prefix), route.prefix))
+    return _virtual_service(request, names.virtual_service_name(request.hostname), [redirect, *map(_route, routes)])
+
+
+def _route(route: Route) -> Manifest:
+    destination = {"host": f"{route.service}.{route.namespace}.svc.cluster.local", "port": {"number": route.port}}
+    entry: Manifest = {"route": [{"destination": destination}]}
+    prefix = route.prefix.rstrip("/")
+    if not prefix:
+        entry["match"] = [{"port": 443}]
+    else:
+        # "/api" and what lies under it, but not "/apiary"
+        entry["match"] = [
+            {"port": 443, "uri": {"exact": prefix}},
+            {"port": 443, "uri": {"prefix": f"{prefix}/"}},
+        ]
+    return entry
+
+
+def challenge_route(request: OnboardingRequest, challenges: tuple[ChallengeRoute, ...]) -> Manifest:
+    """The VirtualService that exists only while challenges do: one exact path for each."""
+    entries = [
+        {
+            "match": [
+                {
+                    "port": 80,
+                    "authority": {"regex": _host_pattern(challenge.hostname)},
+                    "uri": {"exact": CHALLENGE_PATH + challenge.token},
+                }
+            ],
+            "route": [
+                {
+                    "destination": {
+                        "host": f"{challenge.service}.{challenge.namespace}.svc.cluster.local",
+                        "port": {"number": challenge.port},
+                    }
+                }
+            ],
+        }
+        for challenge in sorted(challenges, key=lambda challenge: (challenge.hostname, challenge.token))
+    ]
+    return _virtual_service(request, names.challenge_route_name(request.hostname), entries)
+
+
+def _host_pattern(hostname: str) -> str:
+    """The Host header is the name, with or without a port (RFC 9110, section 7.2); RE2 syntax."""
+    return "(?i)" + hostname.replace(".", r"\.") + r"(:\d+)?"
+
+
+def _virtual_service(request: OnboardingRequest, name: str, http: list[Manifest]) -> Manifest:
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": _metadata(request, name),
+        "spec": {
+            "hosts": list(request.hostnames),
+            "gateways": [f"{request.gateway.namespace}/{names.gateway_name(request.hostname)}"],
+            "http": http,
+        },
+    }
+
+
+def acme_issuer(request: IssuerRequest) -> Manifest:
+    """An Issuer or ClusterIssuer for ACME with one HTTP-01 solver, whose challenges Istio routes."""
+    ref = request.ref
+    acme: Manifest = {
+        "server": request.server,
+        "privateKeySecretRef": {"name": request.account_secret or f"{ref.name}-account"},
+        # the solver's Ingress has a class that nobody serves: the VirtualService is the way to the solver
+        "solvers": [{"http01": {"ingress": {"ingressClassName": "certwright-none", "serviceType": "ClusterIP"}}}],
+    }
+    if request.email:
+        acme["email"] = request.email
+    if request.profile:
+        acme["profile"] = request.profile
+    if request.ca_bundle:
+        acme["caBundle"] = _base64(request.ca_bundle)
+    metadata: Manifest = {"name": ref.name, "labels": {"app.kubernetes.io/managed-by": "certwright"}}
+    if ref.kind is IssuerKind.ISSUER:
+        metadata["namespace"] = ref.namespace
+    return {
+        "apiVersion": "cert-manager.io/v1",
+        "kind": ref.kind.value,
+        "metadata": metadata,
+        "spec": {"acme": acme},
+    }
+
+
+def _base64(pem: str) -> str:
+    return base64.b64encode(pem.encode()).decode("ascii")

@@ -1,0 +1,115 @@
+"""What is in a certificate, does its key match, and whom does it speak for?
+
+Only public facts leave this module. Verification looks at subjectAltName alone (RFC 9525, section 6.3); the common
+name is not read. Left out: revocation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.x509 import verification
+
+from lifecycle import findings
+from lifecycle.domain import CertificateFacts
+from lifecycle.findings import Finding
+
+
+def facts(chain_pem: bytes) -> CertificateFacts:
+    """The facts of the first certificate of a PEM chain. Raises ValueError where there is none."""
+    chain = x509.load_pem_x509_certificates(chain_pem)
+    return facts_of(chain[0], chain_length=len(chain))
+
+
+def facts_of(certificate: x509.Certificate, *, chain_length: int = 1) -> CertificateFacts:
+    """The facts of a parsed certificate."""
+    try:
+        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        dns_names = tuple(alternatives.get_values_for_type(x509.DNSName))
+    except x509.ExtensionNotFound:
+        dns_names = ()
+    key = certificate.public_key()
+    return CertificateFacts(
+        fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+        serial=f"{certificate.serial_number:x}",
+        issuer=certificate.issuer.rfc4514_string(),
+        dns_names=dns_names,
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        public_key=_describe(key),
+        public_key_fingerprint=hashlib.sha256(_spki(key)).hexdigest(),
+        chain_length=chain_length,
+    )
+
+
+def _spki(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def _describe(key: PublicKeyTypes) -> str:
+    match key:
+        case rsa.RSAPublicKey():
+            return f"RSA {key.key_size}"
+        case ec.EllipticCurvePublicKey():
+            return f"ECDSA {key.key_size}"
+        case ed25519.Ed25519PublicKey():
+            return "Ed25519"
+    return type(key).__name__.strip("_")
+
+
+def covers(certificate: CertificateFacts, hostname: str) -> bool:
+    """Whether a name of the certificate is the hostname, or a wildcard for exactly its first label (RFC 9525, 6.3)."""
+    hostname = hostname.lower()
+    _, _, parent = hostname.partition(".")
+    return any(name.lower() in {hostname, f"*.{parent}"} for name in certificate.dns_names)
+
+
+def secret_findings(
+    chain_pem: bytes, key_pem: bytes, hostnames: tuple[str, ...], *, subject: str, now: datetime
+) -> tuple[CertificateFacts | None, tuple[Finding, ...]]:
+    """What is wrong with a TLS Secret's content before a gateway may serve it; the key's bytes go nowhere."""
+    renew = f"certwright renew {hostnames[0]}"
+    try:
+        found = facts(chain_pem)
+        key = serialization.load_pem_private_key(key_pem, password=None)
+    except ValueError:  # the library's text could quote the input
+        problem = "tls.crt or tls.key holds no PEM that can be read."
+        return None, (findings.SECRET_UNREADABLE.found(subject=subject, problem=problem, fix=renew),)
+    said: list[Finding] = []
+    if hashlib.sha256(_spki(key.public_key())).hexdigest() != found.public_key_fingerprint:
+        problem = "tls.key is not the key of the certificate in tls.crt."
+        said.append(findings.KEY_DOES_NOT_MATCH.found(subject=subject, problem=problem, fix=renew))
+    said.extend(
+        findings.NAME_NOT_COVERED.found(
+            subject=subject,
+            problem=f"The certificate does not cover {hostname}; it has {', '.join(found.dns_names) or 'no names'}.",
+            fix=renew,
+        )
+        for hostname in hostnames
+        if not covers(found, hostname)
+    )
+    if now >= found.not_after:
+        problem = f"The certificate expired at {found.not_after.isoformat()}."
+        said.append(findings.CERTIFICATE_EXPIRED.found(subject=subject, problem=problem, fix=renew))
+    if now < found.not_before:
+        problem = f"The certificate is valid only from {found.not_before.isoformat()}."
+        fix = "Check the clocks of the CA and of this machine."
+        said.append(findings.CERTIFICATE_NOT_YET_VALID.found(subject=subject, problem=problem, fix=fix))
+    return found, tuple(said)
+
+
+def chain_problem(chain_der: tuple[bytes, ...], roots_pem: bytes, hostname: str, now: datetime) -> str:
+    """Why a presented chain does not lead to an expected root for this name; empty where it does (RFC 5280)."""
+    store = verification.Store(x509.load_pem_x509_certificates(roots_pem))
+    leaf, *others = (x509.load_der_x509_certificate(der) for der in chain_der)
+    verifier = verification.PolicyBuilder().store(store).time(now).build_server_verifier(x509.DNSName(hostname))
+    try:
+        verifier.verify(leaf, others)
+    except verification.VerificationError as error:
+        return str(error)[:300]
+    return ""

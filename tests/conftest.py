@@ -1,0 +1,29 @@
+"""What tests share: one lab with cert-manager, started when the first test asks for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from lab.cluster import Lab, run_lab
+
+
+@pytest.fixture(scope="session")
+async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
+    """A lab with Istio and cert-manager's real chart; ends with the session, also after a failure."""
+    async with run_lab(tmp_path_factory.mktemp("lab")) as running:
+        chart = str(running.programs.cert_manager_chart)
+        await running.helm(
+            "install",
+            "cert-manager",
+            chart,
+            "-n",
+            "cert-manager",
+            "--create-namespace",
+            values=running.cert_manager_values,
+        )
+        names = ("cert-manager", "cert-manager-webhook", "cert-manager-cainjector")
+        await asyncio.gather(*(running.deployment_available("cert-manager", name) for name in names))
+        yield running
