@@ -47,9 +47,7 @@ class Api:
     async def connect(kubeconfig: Path) -> AsyncIterator[Api]:
         """An open connection to the server of `kubeconfig`; closed on leaving the block."""
         settings = client.Configuration()
-        await config.load_kube_config(  # type: ignore[no-untyped-call]
-            config_file=str(kubeconfig), client_configuration=settings
-        )
+        await config.load_kube_config(config_file=str(kubeconfig), client_configuration=settings)
         parsed = client.ApiClient(configuration=settings)
         headers = {}
         if token := settings.api_key.get("BearerToken"):
@@ -60,7 +58,7 @@ class Api:
             try:
                 yield Api(session, server)
             finally:
-                await parsed.close()  # type: ignore[no-untyped-call]
+                await parsed.close()
 
     async def call(
         self,

@@ -130,6 +130,17 @@ class Lab:
             content_type=APPLY,
         )
 
+    async def apply_when_answered(self, document: Json, *, seconds: float = 15.0) -> Json:
+        """Apply through a webhook that answers a moment after its Pod is Ready (cert-manager#2908)."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return await self.apply(document)
+            except ApiError as error:
+                if error.status != 500 or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.1)
+
     async def apply_all(self, path: Path) -> None:
         """Apply every object of a YAML file, four at a time."""
         limit = asyncio.Semaphore(4)
