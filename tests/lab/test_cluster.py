@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import ssl
 import time
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ import aiohttp
 import httpx
 import pytest
 
-from lab.api import ApiError, Json
+from lab.api import Json
 from lab.cluster import GATEWAY_ADDRESSES, Lab
 from lifecycle import manifests, names, x509
 from lifecycle.domain import IssuerRef, OnboardingRequest, Route
@@ -38,16 +37,6 @@ CERTIFICATES = "/apis/cert-manager.io/v1/namespaces/istio-system/certificates"
 def is_ready(item: Json) -> bool:
     conditions = (item.get("status") or {}).get("conditions") or []
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
-
-
-async def create(lab: Lab, document: Json) -> None:
-    """Apply through the webhook, which answers a moment after its Pod is Ready (cert-manager#2908)."""
-    for _ in range(100):
-        with contextlib.suppress(ApiError):
-            await lab.apply(document)
-            return
-        await asyncio.sleep(0.1)
-    await lab.apply(document)
 
 
 async def route_challenges(lab: Lab) -> None:
@@ -87,7 +76,7 @@ async def test_a_domain_is_issued_and_served_on_every_address(lab: Lab) -> None:
     for hostname in REQUEST.hostnames:
         lab.dns.set(hostname, "A", GATEWAY_ADDRESSES)
     issuer = IssuerRequest(ref=REQUEST.issuer, server=lab.acme_directory, ca_bundle=lab.acme_ca.read_text())
-    await create(lab, manifests.acme_issuer(issuer))
+    await lab.apply_when_answered(manifests.acme_issuer(issuer))
     await lab.until("/apis/cert-manager.io/v1/clusterissuers", is_ready)
     await lab.apply(manifests.gateway(REQUEST, https=False))
     await lab.apply(manifests.certificate(REQUEST))
