@@ -6,6 +6,7 @@ import asyncio
 import base64
 import ssl
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import aiohttp
@@ -34,9 +35,16 @@ CHALLENGES = "/apis/acme.cert-manager.io/v1/namespaces/istio-system/challenges"
 CERTIFICATES = "/apis/cert-manager.io/v1/namespaces/istio-system/certificates"
 
 
-def is_ready(item: Json) -> bool:
-    conditions = (item.get("status") or {}).get("conditions") or []
-    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+def ready(name: str) -> Callable[[Json], bool]:
+    """Whether the object of this name is Ready; the lab is shared with other domains."""
+
+    def is_ready(item: Json) -> bool:
+        conditions = (item.get("status") or {}).get("conditions") or []
+        return item["metadata"]["name"] == name and any(
+            condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions
+        )
+
+    return is_ready
 
 
 async def route_challenges(lab: Lab) -> None:
@@ -44,6 +52,8 @@ async def route_challenges(lab: Lab) -> None:
     known: dict[str, ChallengeRoute] = {}
     async for kind, challenge in lab.api.follow(CHALLENGES):
         if kind not in {"ADDED", "MODIFIED"} or challenge["metadata"]["uid"] in known:
+            continue
+        if challenge["spec"]["dnsName"] not in REQUEST.hostnames:
             continue
         token = challenge["spec"]["token"]
         services = "/api/v1/namespaces/istio-system/services"
@@ -77,16 +87,17 @@ async def test_a_domain_is_issued_and_served_on_every_address(lab: Lab) -> None:
         lab.dns.set(hostname, "A", GATEWAY_ADDRESSES)
     issuer = IssuerRequest(ref=REQUEST.issuer, server=lab.acme_directory, ca_bundle=lab.acme_ca.read_text())
     await lab.apply_when_answered(manifests.acme_issuer(issuer))
-    await lab.until("/apis/cert-manager.io/v1/clusterissuers", is_ready)
+    await lab.until("/apis/cert-manager.io/v1/clusterissuers", ready(REQUEST.issuer.name))
     await lab.apply(manifests.gateway(REQUEST, https=False))
     await lab.apply(manifests.certificate(REQUEST))
     routing = asyncio.create_task(route_challenges(lab))
     try:
-        await lab.until(CERTIFICATES, is_ready)
+        await lab.until(CERTIFICATES, ready(names.certificate_name(REQUEST.hostname)))
     finally:
         routing.cancel()
     orders = await lab.api.call("GET", "/apis/acme.cert-manager.io/v1/namespaces/istio-system/orders")
-    assert len(orders["items"]) == 1
+    ours = names.certificate_name(REQUEST.hostname)
+    assert sum(order["metadata"]["name"].startswith(ours) for order in orders["items"]) == 1
     secret = await lab.api.call("GET", f"/api/v1/namespaces/istio-system/secrets/{names.secret_name(REQUEST.hostname)}")
     chain, key = (base64.b64decode(secret["data"][name]) for name in ("tls.crt", "tls.key"))
     found, problems = x509.secret_findings(chain, key, REQUEST.hostnames, subject="the Secret", now=datetime.now(UTC))
