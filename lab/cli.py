@@ -73,11 +73,21 @@ async def _run(directory: Path, stop: asyncio.Event) -> None:
         path.unlink(missing_ok=True)
 
 
+def may_be_replaced(directory: Path) -> bool:
+    """Whether `up` may delete what is there: nothing, an empty directory, or an earlier lab's (it has a lab.log)."""
+    if not directory.exists():
+        return True
+    return directory.is_dir() and ((directory / "lab.log").exists() or not any(directory.iterdir()))
+
+
 def up(directory: Path) -> int:
     """Start a lab and leave it running; progress on standard output."""
     if (facts := _facts(directory)) is not None:
         print(f"a lab runs in {directory} already (process {facts['pid']})")
         return 0
+    if not may_be_replaced(directory):
+        print(f"{directory} has files that are not a lab's; give an empty or a new directory to --dir", file=sys.stderr)
+        return 2
     prepare(lambda line: print(line, flush=True))
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True, mode=0o700)

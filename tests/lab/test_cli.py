@@ -1,0 +1,25 @@
+"""The lab's command line: what it refuses to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lab import cli
+
+
+def test_up_never_deletes_a_directory_that_is_not_a_labs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    precious = tmp_path / "precious.txt"
+    precious.write_text("kept")
+    assert cli.main(["up", "--dir", str(tmp_path)]) == 2
+    assert precious.read_text() == "kept"
+    assert "not a lab's" in capsys.readouterr().err
+
+
+def test_an_earlier_labs_directory_may_be_replaced(tmp_path: Path) -> None:
+    assert cli.may_be_replaced(tmp_path / "new")
+    assert cli.may_be_replaced(tmp_path)
+    (tmp_path / "lab.log").touch()
+    assert cli.may_be_replaced(tmp_path)
+    assert not cli.may_be_replaced(tmp_path / "lab.log")
