@@ -52,6 +52,15 @@ def die_with_parent(parent: int) -> Callable[[], None]:
     return set_death_signal
 
 
+def alive(process: int) -> bool:
+    """Whether a process runs (a zombie that nobody has waited for does not)."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
 class ProcessGuard:
     """Starts processes in groups of their own, and kills every group that is left when this process dies."""
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import math
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
@@ -27,10 +29,10 @@ Token = Callable[[str | None, int], Awaitable[str]]
 """(audience, seconds) to a token of the Pod's ServiceAccount."""
 
 _SUBSCRIPT = re.compile(r"^(metadata\.(?:labels|annotations))\['(.+)'\]$")
-_QUANTITY = re.compile(r"^([0-9.]+)([numkMGTPE]?i?)$")
-_FACTORS = {"": 1.0, "n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18} | {
-    f"{letter}i": 1024.0**power for power, letter in enumerate("KMGTPE", start=1)
-}
+_QUANTITY = re.compile(r"^([0-9.]+)([numkMGTPE]?i?|Ki)$")
+_FACTORS = {letter: Decimal(1000) ** power for power, letter in enumerate(["", "k", "M", "G", "T", "P", "E"])}
+_FACTORS |= {"m": Decimal("1e-3"), "u": Decimal("1e-6"), "n": Decimal("1e-9")}
+_FACTORS |= {f"{letter}i": Decimal(1024) ** power for power, letter in enumerate("KMGTPE", start=1)}
 
 
 class MissingSourceError(Exception):
@@ -56,13 +58,12 @@ def field(pod: Json, path: str) -> str:
     return str(value)
 
 
-def quantity(text: str) -> float:
+def quantity(text: str) -> Decimal:
     """A Kubernetes quantity ("500m", "1Gi") as a number. Raises ValueError."""
     found = _QUANTITY.match(str(text))
-    factors = _FACTORS | {"Ki": 1024.0}
-    if not found or found[2] not in factors:
+    if not found or found[2] not in _FACTORS:
         raise ValueError(f"not a quantity: {text}")
-    return float(found[1]) * factors[found[2]]
+    return Decimal(found[1]) * _FACTORS[found[2]]
 
 
 def resource(container: Json, reference: Json, capacity: dict[str, float]) -> str:
@@ -70,9 +71,9 @@ def resource(container: Json, reference: Json, capacity: dict[str, float]) -> st
     kind, _, name = reference["resource"].partition(".")
     resources = container.get("resources") or {}
     stated = (resources.get(kind) or {}).get(name) or (resources.get("limits") or {}).get(name)
-    amount = quantity(stated) if stated is not None else capacity.get(name, 0.0)
-    divisor = quantity(reference.get("divisor") or "1") or 1.0
-    return str(-int(-amount // divisor))
+    amount = quantity(stated) if stated is not None else Decimal(capacity.get(name, 0.0))
+    divisor = quantity(reference.get("divisor") or "1") or Decimal(1)
+    return str(math.ceil(amount / divisor))
 
 
 def is_rendered(volume: Json) -> bool:
