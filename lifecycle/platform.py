@@ -1,0 +1,339 @@
+"""May cert-manager be installed here, is one here already, and what must we be allowed to do?
+
+Versions go by a matrix, permissions by a list with a reason each, an existing cert-manager by who installed it: there
+are never two. Left out: asking the cluster, and running Helm.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from lifecycle import findings
+from lifecycle.findings import Finding
+from lifecycle.steps import PlatformRequest, PlatformVerdict
+
+RELEASE = "cert-manager"
+"""Our Helm release's name; cert-manager's own documentation uses it, so most installations have it."""
+
+CERT_MANAGER_VERSION = "v1.21.2"
+CHART = "oci://quay.io/jetstack/charts/cert-manager"
+"""cert-manager documentation, "Installing with Helm": the OCI registry is the recommended source."""
+
+KUBERNETES_FOR_CERT_MANAGER: dict[tuple[int, ...], tuple[tuple[int, int], tuple[int, int]]] = {
+    (1, 21): ((1, 33), (1, 36)),
+}
+"""First and last Kubernetes minor by cert-manager minor (cert-manager documentation, "Supported Releases")."""
+
+ISTIO_TRIED = ((1, 30), (1, 31))
+"""Istio minors that this was tried with; others may work, so they are warned of and not refused."""
+
+BROKEN_VERSIONS: dict[tuple[int, ...], str] = {(1, 21, 0): "its controller panics"}
+"""Releases of cert-manager never to install, with the reason."""
+
+WEBHOOK_TIMEOUT_SECONDS = 30
+"""The longest that Kubernetes allows (AdmissionReview: timeoutSeconds); a cold webhook needs some of it."""
+
+
+class Permission(NamedTuple):
+    """One thing we must be allowed to do; `namespace` is empty where it must hold in all or the kind has none."""
+
+    verb: str
+    group: str
+    resource: str
+    namespace: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstalledCertManager:
+    """One cert-manager controller that runs.
+
+    Attributes:
+        version: as its image or label tells, e.g. ``v1.20.1``; may be empty.
+        release: the Helm release that owns it, empty where none does.
+        release_status: Helm's word for it, e.g. ``deployed``, ``failed``, ``pending-upgrade``.
+    """
+
+    namespace: str
+    version: str
+    release: str = ""
+    release_status: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformEvidence:
+    """What was gathered of a cluster. Versions are as reported, e.g. ``v1.36.3``; `istio` empty where none runs."""
+
+    kubernetes: str
+    istio: str
+    installed: tuple[InstalledCertManager, ...] = ()
+    gateway_pods: int = 0
+    gateway_addresses: tuple[str, ...] = ()
+    denied: tuple[Permission, ...] = ()
+
+
+class PlatformDecision(NamedTuple):
+    """What is to be done, and everything worth telling; with an error among the findings nothing is done."""
+
+    verdict: PlatformVerdict
+    findings: tuple[Finding, ...]
+
+
+def _permissions(group: str, resource: str, verbs: str, why: str, namespace: str = "") -> tuple[Permission, ...]:
+    return tuple(Permission(verb, group, resource, namespace, why) for verb in verbs.split())
+
+
+# A server-side apply that creates asks for both `create` and `patch`.
+_READ, _APPLY = "get list watch", "get list watch create patch"
+
+
+def required_permissions(gateway_namespace: str) -> tuple[Permission, ...]:
+    """What the worker needs for domains, issuers and the review, Secrets in the gateway's namespace only."""
+    istio = "networking.istio.io"
+    return (
+        *_permissions("cert-manager.io", "certificates", f"{_APPLY} delete", "each domain has one"),
+        *_permissions("cert-manager.io", "certificates/status", "patch", "renewal on request sets Issuing"),
+        *_permissions("cert-manager.io", "certificaterequests", _READ, "they say why an issuance failed"),
+        *_permissions("cert-manager.io", "issuers", _APPLY, "issuers are set up and watched"),
+        *_permissions("cert-manager.io", "clusterissuers", _APPLY, "issuers are set up and watched"),
+        *_permissions("acme.cert-manager.io", "orders", _READ, "they say how far an issuance is"),
+        *_permissions("acme.cert-manager.io", "challenges", _READ, "each needs a route while it exists"),
+        *_permissions(istio, "gateways", f"{_APPLY} delete", "each domain has one", gateway_namespace),
+        *_permissions(istio, "virtualservices", f"{_APPLY} delete", "routes and challenge routes", gateway_namespace),
+        *_permissions("", "secrets", "get list watch", "facts of the TLS Secrets", gateway_namespace),
+        *_permissions("", "secrets", "create patch delete", "restore, and the end of a domain", gateway_namespace),
+        *_permissions("", "services", _READ, "the gateway's addresses and the solvers", gateway_namespace),
+        *_permissions("", "pods", "get list watch", "the gateway is found by its selector", gateway_namespace),
+        *_permissions("apps", "deployments", "get list", "which istiod and which cert-manager run"),
+    )
+
+
+def installation_permissions(namespace: str) -> tuple[Permission, ...]:
+    """What installing the chart needs beyond that: every kind it makes.
+
+    `escalate` and `bind` because Kubernetes lets nobody hand out rights that they do not have (RBAC documentation,
+    "Privilege escalation prevention and bootstrapping"): give these to the installing worker only.
+    """
+    rbac, admission = "rbac.authorization.k8s.io", "admissionregistration.k8s.io"
+    change, chart = "get list create patch update delete", "the chart makes them"
+    return (
+        *_permissions("", "namespaces", "get create", "the release has its own"),
+        *_permissions("apiextensions.k8s.io", "customresourcedefinitions", change, chart),
+        *_permissions(rbac, "clusterroles", f"{change} bind escalate", chart),
+        *_permissions(rbac, "clusterrolebindings", change, chart),
+        *_permissions(admission, "mutatingwebhookconfigurations", change, chart),
+        *_permissions(admission, "validatingwebhookconfigurations", change, chart),
+        *_permissions(rbac, "roles", f"{change} bind escalate", chart, namespace),
+        *_permissions(rbac, "rolebindings", change, chart, namespace),
+        *_permissions("apps", "deployments", f"{change} watch", chart, namespace),
+        *_permissions("", "services", change, chart, namespace),
+        *_permissions("", "serviceaccounts", change, chart, namespace),
+        *_permissions("", "configmaps", change, chart, namespace),
+        *_permissions("", "secrets", f"{change} watch", "Helm keeps its releases there", namespace),
+        *_permissions("", "pods", "get list watch", "three must become ready", namespace),
+    )
+
+
+def permission_finding(permission: Permission, *, subject: str = "") -> Finding:
+    """The missing permission, with the rule to add, as one line of YAML."""
+    verb, group, resource, namespace, why = permission
+    named = f"{resource}.{group}" if group else resource
+    place = f"in namespace {namespace}" if namespace else "in all namespaces"
+    # JSON is YAML: the line can be pasted under `rules:` as it is
+    rule = json.dumps({"apiGroups": [group], "resources": [resource], "verbs": [verb]})
+    role = f"the Role of the worker in {namespace}" if namespace else "the worker's ClusterRole"
+    return findings.PERMISSION_MISSING.found(
+        subject=subject or f"{verb} {named}",
+        problem=f"The worker may not {verb} {named} {place}" + (f" ({why})." if why else "."),
+        fix=f"Add to the rules of {role}: - {rule}",
+    )
+
+
+def permission_findings(denied: Iterable[Permission]) -> tuple[Finding, ...]:
+    """One finding for each missing permission."""
+    return tuple(permission_finding(permission) for permission in dict.fromkeys(denied))
+
+
+def platform_verdict(request: PlatformRequest, evidence: PlatformEvidence) -> PlatformDecision:
+    """What is to be done about cert-manager. Every rule is asked, so that one round names every problem."""
+    wanted = request.version or CERT_MANAGER_VERSION
+    verdict, about_installed = _existing(request, wanted, evidence.installed)
+    found = (
+        *_versions(request, wanted, evidence),
+        *_gateway(request, evidence),
+        *about_installed,
+        *permission_findings(evidence.denied),
+    )
+    return PlatformDecision(PlatformVerdict.REFUSE if findings.errors(found) else verdict, found)
+
+
+def _versions(request: PlatformRequest, wanted: str, evidence: PlatformEvidence) -> tuple[Finding, ...]:
+    found: list[Finding] = []
+    subject = f"cluster {request.cluster}"
+    version = _numbers(wanted)
+    if reason := BROKEN_VERSIONS.get(version):
+        found.append(
+            findings.CERT_MANAGER_VERSION_BROKEN.found(
+                subject=f"cert-manager {wanted}",
+                problem=f"This release is not to be installed: {reason}.",
+                fix=f"Ask for {CERT_MANAGER_VERSION}.",
+            )
+        )
+    supported = KUBERNETES_FOR_CERT_MANAGER.get(version[:2])
+    kubernetes = _numbers(evidence.kubernetes)[:2]
+    # a version that nobody can read, or a cert-manager we have no row for, is unknown: not a reason to refuse
+    if supported and len(kubernetes) == 2 and not supported[0] <= kubernetes <= supported[1]:
+        first, last = ("{}.{}".format(*minor) for minor in supported)
+        found.append(
+            findings.KUBERNETES_VERSION_UNSUPPORTED.found(
+                subject=subject,
+                problem=f"Kubernetes is {evidence.kubernetes}; cert-manager {wanted} supports {first} to {last}.",
+                fix="Upgrade the cluster, or ask for a cert-manager that supports it.",
+            )
+        )
+    if not evidence.istio:
+        found.append(
+            findings.ISTIO_MISSING.found(
+                subject=subject, problem="No istiod was found.", fix="Install Istio first: istioctl install"
+            )
+        )
+    elif (minor := _numbers(evidence.istio)[:2]) and not ISTIO_TRIED[0] <= minor <= ISTIO_TRIED[1]:
+        first, last = ("{}.{}".format(*tried) for tried in ISTIO_TRIED)
+        found.append(
+            findings.ISTIO_VERSION_UNSUPPORTED.found(
+                subject=subject,
+                problem=f"Istio is {evidence.istio}; {first} to {last} were tried.",
+                fix="Upgrade Istio, or go on knowing that.",
+            )
+        )
+    return tuple(found)
+
+
+def _gateway(request: PlatformRequest, evidence: PlatformEvidence) -> tuple[Finding, ...]:
+    target = request.gateway
+    if not evidence.gateway_pods:
+        selector = ",".join(f"{key}={value}" for key, value in target.selector)
+        return (
+            findings.GATEWAY_WORKLOAD_MISSING.found(
+                subject=f"namespace {target.namespace}",
+                problem=f"No Pod there has the labels {selector}.",
+                fix=f"kubectl get pods -A -l {selector}; then correct the gateway's namespace or selector.",
+            ),
+        )
+    if not evidence.gateway_addresses:
+        return (
+            findings.GATEWAY_ADDRESS_MISSING.found(
+                subject=f"Service {target.namespace}/{target.service}",
+                problem="The gateway's Service has no address.",
+                fix="Wait for its load balancer, or set spec.externalIPs.",
+            ),
+        )
+    return ()
+
+
+def _existing(
+    request: PlatformRequest, wanted: str, installed: tuple[InstalledCertManager, ...]
+) -> tuple[PlatformVerdict, tuple[Finding, ...]]:
+    if not installed:
+        return PlatformVerdict.INSTALL, ()
+    if len(installed) > 1:
+        places = ", ".join(sorted(f"{one.namespace} ({one.version})" for one in installed))
+        twice = findings.CERT_MANAGER_TWICE.found(
+            subject=f"cluster {request.cluster}",
+            problem=f"{len(installed)} cert-managers run: {places}.",
+            fix="Remove all but one; keep its CustomResourceDefinitions, or every Certificate goes with them.",
+        )
+        return PlatformVerdict.REFUSE, (twice,)
+    (one,) = installed
+    subject = f"cert-manager in namespace {one.namespace}"
+    have, want = _numbers(one.version), _numbers(wanted)
+    if not one.release:
+        return _foreign(one, subject, have, want, wanted)
+    if one.namespace != request.namespace or one.release != RELEASE:
+        foreign = findings.CERT_MANAGER_FOREIGN.found(
+            subject=subject,
+            problem=f"It is Helm release {one.release}; a second one would be {RELEASE} in {request.namespace}.",
+            fix=f"Ask for namespace {one.namespace}."
+            if one.release == RELEASE
+            else f"helm uninstall {one.release} -n {one.namespace}, keeping the CustomResourceDefinitions.",
+        )
+        return PlatformVerdict.REFUSE, (foreign,)
+    if one.release_status.startswith("pending"):
+        busy = findings.RELEASE_BUSY.found(
+            subject=subject,
+            problem=f"Its Helm release is {one.release_status}: another run is at it, or one was killed.",
+            fix=f"helm history {one.release} -n {one.namespace}; helm rollback {one.release} where nobody is at it.",
+        )
+        return PlatformVerdict.REFUSE, (busy,)
+    if have > want:
+        newer = findings.CERT_MANAGER_NEWER.found(
+            subject=subject,
+            problem=f"{one.version} runs, and {wanted} was asked for.",
+            fix=f"Ask for version {one.version} or later.",
+        )
+        return PlatformVerdict.REFUSE, (newer,)
+    same = have == want and one.release_status in {"", "deployed"}
+    return (PlatformVerdict.KEEP if same else PlatformVerdict.UPGRADE), ()
+
+
+def _foreign(
+    one: InstalledCertManager, subject: str, have: tuple[int, ...], want: tuple[int, ...], wanted: str
+) -> tuple[PlatformVerdict, tuple[Finding, ...]]:
+    """One that Helm does not own is used as it is where it is of the same minor, and never changed."""
+    if have[:2] == want[:2] and have not in BROKEN_VERSIONS:
+        adopted = findings.CERT_MANAGER_ADOPTED.found(
+            subject=subject,
+            problem=f"{one.version} runs and belongs to no Helm release; it is used as it is.",
+            fix="Upgrade it with the tool that installed it.",
+        )
+        return PlatformVerdict.ADOPT, (adopted,)
+    foreign = findings.CERT_MANAGER_FOREIGN.found(
+        subject=subject,
+        problem=f"{one.version or 'An unknown version'} runs and belongs to no Helm release; {wanted} is needed.",
+        fix=f"Upgrade it to {wanted} with the tool that installed it.",
+    )
+    return PlatformVerdict.REFUSE, (foreign,)
+
+
+def helm_values(request: PlatformRequest) -> dict[str, Any]:
+    """Our Helm values with the request's merged over them. Raises ValueError where those are no JSON object.
+
+    The guide's, corrected: `crds.enabled` for the former `installCRDs`; the definitions outlive the release, and
+    Secrets outlive their Certificates; no sidecar, since a mesh breaks cert-manager's webhook and its look at port 80;
+    the chart's own check is left out, since the proof through the webhook is ours.
+    """
+    outside_mesh = {"podLabels": {"sidecar.istio.io/inject": "false"}}
+    ours: dict[str, Any] = {
+        "crds": {"enabled": True, "keep": True},
+        "prometheus": {"enabled": True},
+        "enableCertificateOwnerRef": False,
+        "global": {"leaderElection": {"namespace": request.namespace}},
+        "startupapicheck": {"enabled": False},
+        "webhook": {"timeoutSeconds": WEBHOOK_TIMEOUT_SECONDS, **outside_mesh},
+        "cainjector": dict(outside_mesh),
+        **outside_mesh,
+    }
+    theirs = json.loads(request.values or "{}")
+    if not isinstance(theirs, dict):
+        raise ValueError("Helm values are not an object")
+    return _merged(ours, theirs)
+
+
+def _merged(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """As Helm merges: objects field by field, everything else replaced."""
+    merged = dict(ours)
+    for key, value in theirs.items():
+        mine = merged.get(key)
+        both = isinstance(mine, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merged(mine, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """``v1.36.3-gke.1`` as (1, 36, 3); empty where there are none."""
+    found = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", version)
+    return tuple(int(part) for part in found.groups() if part is not None) if found else ()

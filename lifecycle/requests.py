@@ -1,0 +1,510 @@
+"""Is a request well formed? Parsed into a value that everybody behind may trust, or refused with every reason at once.
+
+The documents are what a portal's JSON or a command line's file says: maps, lists, texts and numbers of unknown
+origin. Each problem names its field, what is wrong and what to write instead, so that one round trip is enough. Left
+out: whether the request is allowed or can succeed now (DNS, quotas, names taken); whoever holds the evidence decides.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from lifecycle.domain import (
+    DEFAULT_CERTIFICATE,
+    DEFAULT_GATEWAY,
+    CertificateSpec,
+    GatewayTarget,
+    IssuerKind,
+    IssuerRef,
+    KeyAlgorithm,
+    OnboardingRequest,
+    Route,
+)
+from lifecycle.names import Hostname, parse_hostname
+from lifecycle.steps import IssuerRequest, PlatformRequest
+
+MAX_HOSTNAMES = 100
+"""Names in one certificate (Let's Encrypt: "Profiles", classic; the others allow 25)."""
+
+MAX_ROUTES = 50
+"""Ours: far more than a gateway's route table should hold for one domain."""
+
+MIN_DURATION_SECONDS = 3600
+"""cert-manager's webhook refuses less (API reference: CertificateSpec.duration)."""
+
+KEY_SIZES = {KeyAlgorithm.RSA: (2048, 3072, 4096), KeyAlgorithm.ECDSA: (256, 384, 521)}
+"""Bits, as cert-manager takes them; public CAs accept no smaller RSA key (Baseline Requirements, section 6.1.5)."""
+
+_ACME_CHALLENGE = "/.well-known/acme-challenge"
+_SHOWN = 80
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+_SERVICE = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+_PREFIX = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
+_VERSION = re.compile(r"v?(\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?)")
+_EMAIL = re.compile(r"[^@\s\"<>]+@[^@\s\"<>]+\.[^@\s\"<>.]+")
+_LABEL_KEY = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldError:
+    """One problem with one field.
+
+    Attributes:
+        field: path as in ``routes[0].port``; empty for the document itself.
+        value: what was written, cut to 80 characters; empty where it was missing or is not repeated on purpose.
+        problem: what is wrong, to be read after the field.
+        fix: what to write instead.
+    """
+
+    field: str
+    value: str
+    problem: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnboardingDefaults:
+    """What a customer need not say, and what a customer may say.
+
+    Attributes:
+        allowed_route_namespaces: where a customer's routes may lead; empty: where the default routes do, else
+            ``default``. A tenant must not reach a Service of the platform by naming it.
+        forbidden_suffixes: the cluster's own domains.
+        wildcard_allowed: whether the issuers have a DNS-01 solver.
+    """
+
+    issuer: IssuerRef | None = None
+    routes: tuple[Route, ...] = ()
+    gateway: GatewayTarget = DEFAULT_GATEWAY
+    certificate: CertificateSpec = DEFAULT_CERTIFICATE
+    allowed_route_namespaces: tuple[str, ...] = ()
+    forbidden_suffixes: tuple[str, ...] = ("cluster.local",)
+    wildcard_allowed: bool = False
+
+    @property
+    def route_namespaces(self) -> tuple[str, ...]:
+        """The namespaces that routes may lead to."""
+        if self.allowed_route_namespaces:
+            return self.allowed_route_namespaces
+        return tuple(sorted({route.namespace for route in self.routes})) or ("default",)
+
+
+def parse_onboarding(
+    document: object, *, tenant: str, defaults: OnboardingDefaults
+) -> OnboardingRequest | tuple[FieldError, ...]:
+    """The request of a tenant for a domain, or all that is wrong with it.
+
+    Fields: `hostnames` (a list; the first names the domain) or `hostname`; `issuer` (a name, or name, kind,
+    namespace); `routes` (a list of prefix, service, port, namespace); `certificate` (key_algorithm, key_size,
+    duration_seconds, renew_before_percentage). The tenant is who the caller proved to be, never a field.
+    """
+    form = _Form()
+    if not isinstance(document, Mapping):
+        form.refuse("", document, "is not an object", 'send a JSON object: {"hostname": "shop.example.com"}')
+        return form.errors
+    form.known(document, "", ("hostname", "hostnames", "issuer", "routes", "certificate"))
+    hostnames = _hostnames(form, document, defaults)
+    issuer = _issuer_ref(form, document, defaults)
+    routes = _routes(form, document, defaults)
+    certificate = _certificate(form, document, defaults.certificate)
+    if form.errors or issuer is None:
+        return form.errors
+    return OnboardingRequest(
+        tenant=tenant,
+        hostnames=hostnames,
+        issuer=issuer,
+        routes=routes,
+        gateway=defaults.gateway,
+        certificate=certificate,
+    )
+
+
+def parse_issuer(document: object) -> IssuerRequest | tuple[FieldError, ...]:
+    """The request for an ACME issuer, or all that is wrong with it.
+
+    Fields: name, kind, namespace, server, email, ca_bundle, account_secret, profile, cert_manager_namespace.
+    """
+    form = _Form()
+    if not isinstance(document, Mapping):
+        form.refuse("", document, "is not an object", "send an object with name and server")
+        return form.errors
+    texts = ("server", "email", "ca_bundle", "account_secret", "profile", "cert_manager_namespace")
+    form.known(document, "", ("name", "kind", "namespace", *texts))
+    name = form.matching(document, "name", _SUBDOMAIN, "an object's name, e.g. letsencrypt", required=True)
+    kind = form.choice(document, "kind", IssuerKind, IssuerKind.CLUSTER_ISSUER)
+    namespace = form.matching(document, "namespace", _LABEL, "a namespace")
+    if kind is IssuerKind.CLUSTER_ISSUER and namespace:
+        form.refuse("namespace", namespace, "is set, but a ClusterIssuer has none", "remove it, or set kind: Issuer")
+    if kind is IssuerKind.ISSUER and not namespace and "namespace" not in form.fields:
+        form.refuse("namespace", "", "is missing", "name the namespace of the Issuer")
+    server = form.text(document, "server", required=True)
+    if server:
+        _directory(form, server)
+    email = form.matching(document, "email", _EMAIL, "an address, e.g. tls@example.com")
+    ca_bundle = form.text(document, "ca_bundle")
+    if "PRIVATE KEY" in ca_bundle:
+        form.refuse("ca_bundle", "", "contains a private key", "send the CA's certificates only, and replace that key")
+    elif ca_bundle and "-----BEGIN CERTIFICATE-----" not in ca_bundle:
+        form.refuse("ca_bundle", ca_bundle, "is not PEM", "paste the text from -----BEGIN CERTIFICATE----- on")
+    account = form.matching(document, "account_secret", _SUBDOMAIN, "a Secret's name")
+    profile = form.matching(document, "profile", re.compile(r"[A-Za-z0-9_-]{1,64}"), "a profile, e.g. tlsserver")
+    place = form.matching(document, "cert_manager_namespace", _LABEL, "a namespace") or "cert-manager"
+    if form.errors:
+        return form.errors
+    return IssuerRequest(
+        ref=IssuerRef(name=name, kind=kind, namespace=namespace),
+        server=server,
+        email=email,
+        ca_bundle=ca_bundle,
+        account_secret=account,
+        profile=profile,
+        cert_manager_namespace=place,
+    )
+
+
+def parse_platform(document: object) -> PlatformRequest | tuple[FieldError, ...]:
+    """The request to install or prove cert-manager, or all that is wrong with it.
+
+    Fields: cluster, chart, version, namespace, values (an object), gateway (namespace, service, selector), dry_run.
+    """
+    form = _Form()
+    if not isinstance(document, Mapping):
+        form.refuse("", document, "is not an object", 'send an object: {"cluster": "prod-1"}')
+        return form.errors
+    form.known(document, "", ("cluster", "chart", "version", "namespace", "values", "gateway", "dry_run"))
+    pattern = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
+    cluster = form.matching(document, "cluster", pattern, "a name of at most 100 letters, digits, . _ -", required=True)
+    version = form.text(document, "version")
+    found = _VERSION.fullmatch(version)
+    if version and not found:
+        form.refuse("version", version, "is not a version", "write it as v1.21.2")
+    namespace = form.matching(document, "namespace", _LABEL, "a namespace") or "cert-manager"
+    dry_run = document.get("dry_run", False)
+    if not isinstance(dry_run, bool):
+        form.refuse("dry_run", dry_run, "is neither true nor false", "write true or false")
+    values = document.get("values", {})
+    text = "{}"
+    if not isinstance(values, Mapping):
+        form.refuse("values", "", "is not an object", "write Helm values as an object")
+    else:
+        try:
+            text = json.dumps(values, sort_keys=True, allow_nan=False)
+        except (TypeError, ValueError):
+            form.refuse("values", "", "cannot be written as JSON", "use texts, numbers, lists and objects only")
+    gateway = _gateway(form, document)
+    chart = form.text(document, "chart")
+    if form.errors:
+        return form.errors
+    return PlatformRequest(
+        cluster=cluster,
+        chart=chart,
+        version=f"v{found[1]}" if found else "",
+        namespace=namespace,
+        values=text,
+        gateway=gateway,
+        dry_run=dry_run is True,
+    )
+
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+class _Form:
+    """Reads fields, and collects what is wrong with them; what it answers for a bad field is never used."""
+
+    def __init__(self) -> None:
+        self._errors: list[FieldError] = []
+
+    @property
+    def errors(self) -> tuple[FieldError, ...]:
+        return tuple(self._errors)
+
+    @property
+    def fields(self) -> set[str]:
+        return {error.field for error in self._errors}
+
+    def refuse(self, field: str, value: object, problem: str, fix: str) -> None:
+        shown = value if isinstance(value, str) else repr(value)
+        self._errors.append(FieldError(field=field, value=_cut(shown), problem=problem, fix=_cut(fix, 300)))
+
+    def known(self, document: Mapping[object, object], path: str, names: tuple[str, ...]) -> None:
+        """Unknown fields are errors: a misspelt one would be ignored in silence. Their values are not repeated."""
+        for key in document:
+            if isinstance(key, str) and key in names:
+                continue
+            near = difflib.get_close_matches(str(key).lower(), names, n=1, cutoff=0.5)
+            fix = f"did you mean {near[0]}?" if near else f"remove it; known are {', '.join(names)}"
+            self.refuse(_join(path, _cut(str(key), 40)), "", "is not a known field", fix)
+
+    def section(self, document: Mapping[object, object], field: str) -> Mapping[object, object]:
+        value = document.get(field)
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            self.refuse(field, value, "is not an object", f"write {field} as an object with fields")
+            return {}
+        return value
+
+    def text(self, document: Mapping[object, object], key: str, *, path: str = "", required: bool = False) -> str:
+        value = document.get(key)
+        field = _join(path, key)
+        if value is None or value == "":
+            if required:
+                self.refuse(field, "", "is missing", f"set {key}")
+            return ""
+        if not isinstance(value, str):
+            self.refuse(field, value, "is not a text", "write it as a string")
+            return ""
+        if any(not character.isprintable() and character not in "\r\n\t" for character in value):
+            self.refuse(field, "", "has control characters", "remove them")
+            return ""
+        return value.strip()
+
+    def matching(
+        self,
+        document: Mapping[object, object],
+        key: str,
+        pattern: re.Pattern[str],
+        wanted: str,
+        *,
+        path: str = "",
+        required: bool = False,
+    ) -> str:
+        value = self.text(document, key, path=path, required=required)
+        if value and (not pattern.fullmatch(value) or len(value) > 253):
+            self.refuse(_join(path, key), value, f"is not {wanted.split(', e.g.')[0]}", f"write {wanted}")
+            return ""
+        return value
+
+    def number(
+        self, document: Mapping[object, object], key: str, low: int, high: int, *, path: str, default: int | None
+    ) -> int:
+        value = document.get(key, default)
+        field = _join(path, key)
+        if value is None:
+            self.refuse(field, "", "is missing", f"set {key}, {low} to {high}")
+        elif isinstance(value, bool) or not isinstance(value, int):  # True is an int in Python, not in JSON
+            self.refuse(field, value, "is not a whole number", f"write a number, {low} to {high}, without quotes")
+        elif not low <= value <= high and value != default:
+            self.refuse(field, value, "is out of range", f"write a number, {low} to {high}")
+        else:
+            return value
+        return low
+
+    def choice(
+        self, document: Mapping[object, object], key: str, kinds: type[_Choice], default: _Choice, *, path: str = ""
+    ) -> _Choice:
+        value = self.text(document, key, path=path)
+        if not value:
+            return default
+        for kind in kinds:
+            if value.lower() == kind.value.lower():
+                return kind
+        known = ", ".join(kind.value for kind in kinds)
+        self.refuse(_join(path, key), value, f"is none of {known}", f"write one of {known}")
+        return default
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _cut(text: str, length: int = _SHOWN) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _hostnames(form: _Form, document: Mapping[object, object], defaults: OnboardingDefaults) -> tuple[str, ...]:
+    """The same name twice is one name; the order is kept, since the first names the domain."""
+    single, several = document.get("hostname"), document.get("hostnames")
+    if single is not None and several is not None:
+        form.refuse("hostname", single, "is set, and hostnames too", "use one of them; the first name is the domain's")
+    if several is None:
+        if single is None:
+            form.refuse("hostnames", "", "is missing", 'name the domain: "hostnames": ["shop.example.com"]')
+            return ()
+        entries: list[tuple[str, object]] = [("hostname", single)]
+    elif isinstance(several, Sequence) and not isinstance(several, str):
+        entries = [(f"hostnames[{index}]", entry) for index, entry in enumerate(several)]
+        if not entries:
+            form.refuse("hostnames", "", "is empty", "name at least one hostname")
+    else:
+        form.refuse("hostnames", several, "is not a list", 'write a list: ["shop.example.com"]')
+        return ()
+    if len(entries) > MAX_HOSTNAMES:
+        problem = f"has {len(entries)} names, more than {MAX_HOSTNAMES} in one certificate"
+        form.refuse("hostnames", "", problem, "ask for several domains")
+        return ()
+    good: dict[str, None] = {}
+    for field, text in entries:
+        parsed = parse_hostname(
+            text, forbidden_suffixes=defaults.forbidden_suffixes, wildcard_allowed=defaults.wildcard_allowed
+        )
+        if isinstance(parsed, Hostname):
+            good[parsed.name] = None
+        else:
+            for reason in parsed:
+                form.refuse(field, text, reason.problem, reason.fix)
+    return tuple(good)
+
+
+def _issuer_ref(form: _Form, document: Mapping[object, object], defaults: OnboardingDefaults) -> IssuerRef | None:
+    given = document.get("issuer")
+    if given is None:
+        if defaults.issuer is None:
+            form.refuse("issuer", "", "is missing, and there is no default", 'name it: "issuer": "letsencrypt"')
+        return defaults.issuer
+    fields: Mapping[object, object] = {"name": given}
+    if isinstance(given, Mapping):
+        fields = given
+    elif not isinstance(given, str):
+        form.refuse("issuer", given, "is neither a name nor an object", "write its name, or name, kind and namespace")
+        return None
+    form.known(fields, "issuer", ("name", "kind", "namespace"))
+    name = form.matching(fields, "name", _SUBDOMAIN, "an issuer's name", path="issuer", required=True)
+    kind = form.choice(fields, "kind", IssuerKind, IssuerKind.CLUSTER_ISSUER, path="issuer")
+    namespace = form.matching(fields, "namespace", _LABEL, "a namespace", path="issuer")
+    if kind is IssuerKind.CLUSTER_ISSUER and namespace:
+        fix = "remove it, or set kind: Issuer"
+        form.refuse("issuer.namespace", namespace, "is set, but a ClusterIssuer has none", fix)
+    if kind is IssuerKind.ISSUER:
+        # An Issuer signs in its own namespace only, and the Certificate lies where the gateway can read its Secret.
+        place = defaults.gateway.namespace
+        if namespace and namespace != place:
+            problem = f"is not the gateway's namespace, and an Issuer signs in its own only ({place} is needed)"
+            form.refuse("issuer.namespace", namespace, problem, f"use an Issuer in {place}, or a ClusterIssuer")
+        namespace = place
+    return IssuerRef(name=name, kind=kind, namespace=namespace)
+
+
+def _routes(form: _Form, document: Mapping[object, object], defaults: OnboardingDefaults) -> tuple[Route, ...]:
+    given = document.get("routes")
+    if given is None:
+        if not defaults.routes:
+            fix = '"routes": [{"prefix": "/", "service": "frontend-service", "port": 80}]'
+            form.refuse("routes", "", "is missing, and there are no default routes", fix)
+        return defaults.routes
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        form.refuse("routes", given, "is not a list", "write a list of prefix, service and port")
+        return ()
+    if not given:
+        form.refuse("routes", "", "is empty", "name at least one route, or leave the field out")
+    if len(given) > MAX_ROUTES:
+        form.refuse("routes", "", f"has {len(given)} routes, more than {MAX_ROUTES}", "join them by shorter prefixes")
+        return ()
+    routes: list[Route] = []
+    prefixes: dict[str, str] = {}
+    for index, entry in enumerate(given):
+        path = f"routes[{index}]"
+        if not isinstance(entry, Mapping):
+            form.refuse(path, entry, "is not an object", "write prefix, service and port")
+            continue
+        form.known(entry, path, ("prefix", "service", "port", "namespace"))
+        route = Route(
+            prefix=_prefix(form, entry, path),
+            service=form.matching(entry, "service", _SERVICE, "a Service's name", path=path, required=True),
+            port=form.number(entry, "port", 1, 65535, path=path, default=None),
+            namespace=_route_namespace(form, entry, path, defaults),
+        )
+        # "/api" and "/api/" mean the same paths
+        same = route.prefix.rstrip("/")
+        if f"{path}.prefix" not in form.fields:
+            if same in prefixes:
+                form.refuse(f"{path}.prefix", route.prefix, f"is also in {prefixes[same]}", "keep one of them")
+            prefixes.setdefault(same, f"{path}.prefix")
+        routes.append(route)
+    return tuple(routes)
+
+
+def _prefix(form: _Form, entry: Mapping[object, object], path: str) -> str:
+    prefix = form.text(entry, "prefix", path=path) or "/"
+    field = f"{path}.prefix"
+    if not prefix.startswith("/"):
+        form.refuse(field, prefix, "does not begin with a slash", f"write /{prefix}")
+    elif not _PREFIX.fullmatch(prefix) or "//" in prefix or {".", ".."} & set(prefix.split("/")):
+        # Envoy normalises a request's path before it matches, so such a prefix would never match what it seems to
+        problem = "is no plain path (no query, fragment, percent sign, // , . or ..)"
+        form.refuse(field, prefix, problem, "write it as in /api/v1")
+    elif (prefix.rstrip("/") + "/").startswith(_ACME_CHALLENGE + "/"):
+        form.refuse(field, prefix, "is where certificates are proved (RFC 8555, section 8.3)", "choose another path")
+    return prefix
+
+
+def _route_namespace(form: _Form, entry: Mapping[object, object], path: str, defaults: OnboardingDefaults) -> str:
+    allowed = defaults.route_namespaces
+    namespace = form.matching(entry, "namespace", _LABEL, "a namespace", path=path)
+    if not namespace:
+        return "default" if "default" in allowed else allowed[0]
+    if namespace not in allowed:
+        form.refuse(f"{path}.namespace", namespace, "is not open to routes", f"use one of {', '.join(allowed)}")
+    return namespace
+
+
+def _certificate(form: _Form, document: Mapping[object, object], default: CertificateSpec) -> CertificateSpec:
+    given = form.section(document, "certificate")
+    path = "certificate"
+    form.known(given, path, ("key_algorithm", "key_size", "duration_seconds", "renew_before_percentage"))
+    algorithm = form.choice(given, "key_algorithm", KeyAlgorithm, default.key_algorithm, path=path)
+    sizes = KEY_SIZES[algorithm]
+    usual = default.key_size if algorithm is default.key_algorithm else sizes[0]
+    size = form.number(given, "key_size", sizes[0], sizes[-1], path=path, default=usual)
+    if size not in sizes:
+        known = ", ".join(map(str, sizes))
+        form.refuse(f"{path}.key_size", size, f"is no key size of {algorithm.value}", f"write one of {known}")
+    ten_years = 10 * 365 * 86400
+    return CertificateSpec(
+        key_algorithm=algorithm,
+        key_size=size,
+        duration_seconds=form.number(
+            given, "duration_seconds", MIN_DURATION_SECONDS, ten_years, path=path, default=default.duration_seconds
+        ),
+        renew_before_percentage=form.number(
+            given, "renew_before_percentage", 1, 99, path=path, default=default.renew_before_percentage
+        ),
+    )
+
+
+def _directory(form: _Form, server: str) -> None:
+    try:
+        url = urlsplit(server)
+        port_is_good = url.port is None or url.port > 0
+    except ValueError:
+        form.refuse("server", server, "is not a URL", "write the CA's directory URL")
+        return
+    if url.username or url.password:
+        form.refuse("server", "", "carries credentials", "remove them; account keys are referred to by Secret")
+    elif url.scheme != "https" or not url.hostname or not port_is_good:
+        # RFC 8555, section 6.1: ACME is spoken over HTTPS only
+        form.refuse("server", server, "is not an https URL", "write the CA's directory URL, https://…")
+
+
+def _gateway(form: _Form, document: Mapping[object, object]) -> GatewayTarget:
+    given = form.section(document, "gateway")
+    form.known(given, "gateway", ("namespace", "service", "selector"))
+    namespace = form.matching(given, "namespace", _LABEL, "a namespace", path="gateway")
+    service = form.matching(given, "service", _SERVICE, "a Service's name", path="gateway")
+    labels = given.get("selector")
+    selector = DEFAULT_GATEWAY.selector
+    if labels is not None:
+        if not isinstance(labels, Mapping) or not labels:
+            form.refuse("gateway.selector", labels, "is not an object of labels", '{"istio": "ingressgateway"}')
+        else:
+            for key, value in labels.items():
+                good = isinstance(key, str) and _LABEL_KEY.fullmatch(key)
+                if not good or not isinstance(value, str) or not _LABEL_VALUE.fullmatch(value):
+                    field = f"gateway.selector.{_cut(str(key), 40)}"
+                    form.refuse(field, value, "is not a label", 'write labels as {"istio": "ingressgateway"}')
+            selector = tuple(sorted((str(key), str(value)) for key, value in labels.items()))
+    return GatewayTarget(
+        namespace=namespace or DEFAULT_GATEWAY.namespace,
+        selector=selector,
+        service=service or DEFAULT_GATEWAY.service,
+    )

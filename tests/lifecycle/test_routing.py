@@ -1,0 +1,91 @@
+"""A name points here when all its addresses are ours; what could not be asked is unknown, never wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from lifecycle.domain import DnsRecord, RoutingStatus
+from lifecycle.routing import DnsAnswer, Lookup, routing_verdict
+
+GATEWAY = ("203.0.113.7", "2001:db8::7")
+NAME = "shop.example.com"
+
+
+def answer(*addresses: str, lookup: Lookup = Lookup.ANSWERED, name: str = NAME, cname: str = "") -> DnsAnswer:
+    return DnsAnswer(hostname=name, lookup=lookup, addresses=addresses, cnames=(cname,) if cname else ())
+
+
+NXDOMAIN = answer(lookup=Lookup.NXDOMAIN)
+NO_DATA = answer(lookup=Lookup.NO_DATA)
+SERVFAIL = answer(lookup=Lookup.SERVFAIL)
+TIMEOUT = answer(lookup=Lookup.TIMEOUT)
+
+
+@pytest.mark.parametrize(
+    ("answers", "status", "code"),
+    [
+        ((answer("203.0.113.7"), answer("2001:DB8:0::7")), RoutingStatus.POINTED, ""),
+        ((answer("203.0.113.7"), NO_DATA), RoutingStatus.POINTED, ""),
+        ((answer("203.0.113.7"), answer("2001:db8::9")), RoutingStatus.PARTLY, "CW1103"),
+        ((answer("203.0.113.7", "198.51.100.1"),), RoutingStatus.PARTLY, "CW1103"),
+        ((answer("198.51.100.1"), NO_DATA), RoutingStatus.ELSEWHERE, "CW1102"),
+        ((NXDOMAIN, NXDOMAIN), RoutingStatus.MISSING, "CW1101"),
+        ((NO_DATA, NO_DATA), RoutingStatus.MISSING, "CW1101"),
+        ((SERVFAIL, TIMEOUT), RoutingStatus.UNKNOWN, "CW1104"),
+        ((answer("203.0.113.7"), SERVFAIL), RoutingStatus.UNKNOWN, "CW1104"),
+        ((NO_DATA, TIMEOUT), RoutingStatus.UNKNOWN, "CW1104"),
+        ((answer("198.51.100.1"), TIMEOUT), RoutingStatus.ELSEWHERE, "CW1102"),
+        ((answer("203.0.113.7"), answer("198.51.100.1"), SERVFAIL), RoutingStatus.PARTLY, "CW1103"),
+    ],
+)
+def test_one_name(answers: tuple[DnsAnswer, ...], status: RoutingStatus, code: str) -> None:
+    verdict = routing_verdict(answers, GATEWAY)
+    assert status is verdict.status
+    assert code == "".join(finding.code for finding in verdict.findings)
+    assert (verdict.action_required is None) is (status in {RoutingStatus.POINTED, RoutingStatus.UNKNOWN})
+
+
+@pytest.mark.parametrize(
+    ("other", "status"),
+    [
+        (answer("203.0.113.7", name="www"), RoutingStatus.POINTED),
+        (answer("198.51.100.1", name="www"), RoutingStatus.PARTLY),
+        (answer(name="www", lookup=Lookup.NXDOMAIN), RoutingStatus.PARTLY),
+        (answer(name="www", lookup=Lookup.TIMEOUT), RoutingStatus.UNKNOWN),
+    ],
+)
+def test_several_names_together(other: DnsAnswer, status: RoutingStatus) -> None:
+    assert status is routing_verdict((answer("203.0.113.7"), other), GATEWAY).status
+
+
+def test_the_exact_records_are_named() -> None:
+    action = routing_verdict((NXDOMAIN,), GATEWAY).action_required
+    assert action is not None
+    assert action.records == (
+        DnsRecord(name=NAME, type="A", value="203.0.113.7"),
+        DnsRecord(name=NAME, type="AAAA", value="2001:db8::7"),
+    )
+
+
+def test_an_alias_is_asked_for_where_there_is_a_name_for_it_but_not_at_an_apex() -> None:
+    apex = answer(name="example.com", lookup=Lookup.NXDOMAIN)
+    action = routing_verdict((NXDOMAIN, apex), ("203.0.113.7",), "edge.certwright.example").action_required
+    assert action is not None
+    assert action.records == (
+        DnsRecord(name=NAME, type="CNAME", value="edge.certwright.example."),
+        DnsRecord(name="example.com", type="A", value="203.0.113.7"),
+    )
+
+
+def test_an_alias_to_our_own_name_points_here_whatever_lies_behind_it() -> None:
+    followed = answer("192.0.2.80", cname="Edge.certwright.example.")
+    assert routing_verdict((followed,), (), "edge.certwright.example").status is RoutingStatus.POINTED
+
+
+def test_without_a_gateway_address_nothing_is_said_to_be_wrong() -> None:
+    verdict = routing_verdict((answer("203.0.113.7"),), ())
+    assert (verdict.status, verdict.action_required) == (RoutingStatus.UNKNOWN, None)
+
+
+def test_no_answers_are_unknown() -> None:
+    assert routing_verdict((), GATEWAY).status is RoutingStatus.UNKNOWN
