@@ -18,6 +18,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities import kubernetes
 from lifecycle import issuance, manifests, names, x509
+from lifecycle.diagnosis import said
 from lifecycle.domain import CertificateFacts, Observation, OnboardingRequest
 from lifecycle.findings import Finding
 from lifecycle.issuance import Progress
@@ -136,6 +137,7 @@ class _Issuance:
         self._tasks.append(asyncio.create_task(pass_on()))
 
     def _saw(self, step: str, detail: str) -> None:
+        detail = said(detail)  # a failed self-check quotes its URL, token and all
         self._words = f"{step}: {detail}" if detail else step
         entry = Observation(at=datetime.now(UTC), step=step, detail=detail)
         if len(self._evidence) < _MOST_EVIDENCE and all(

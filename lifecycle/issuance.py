@@ -13,9 +13,8 @@ from enum import StrEnum
 from typing import Any
 
 from lifecycle import findings
+from lifecycle.diagnosis import said
 from lifecycle.findings import Finding
-
-_LONGEST_REASON = 300
 
 
 class Progress(StrEnum):
@@ -42,7 +41,7 @@ def certificate_progress(certificate: Mapping[str, Any]) -> CertificateProgress:
     conditions = {item["type"]: item for item in status.get("conditions") or []}
     ready, issuing = conditions.get("Ready", {}), conditions.get("Issuing", {})
     if issuing.get("status") == "True":
-        return CertificateProgress(progress=Progress.WAITING, reason=_cut(issuing.get("message", "")))
+        return CertificateProgress(progress=Progress.WAITING, reason=said(issuing.get("message", "")))
     current = ready.get("observedGeneration") == certificate["metadata"].get("generation")
     if ready.get("status") == "True" and current:
         renewal = status.get("renewalTime")
@@ -53,12 +52,8 @@ def certificate_progress(certificate: Mapping[str, Any]) -> CertificateProgress:
         metadata = certificate["metadata"]
         found = findings.ISSUANCE_FAILED.found(
             subject=f"Certificate {metadata['namespace']}/{metadata['name']}",
-            problem=_cut(issuing.get("message", "")) or "cert-manager gave up without a word.",
+            problem=said(issuing.get("message", "")) or "cert-manager gave up without a word.",
             fix=f"kubectl describe orders -n {metadata['namespace']}; mend the cause, then renew",
         )
         return CertificateProgress(progress=Progress.FAILED, reason=found.problem, findings=(found,))
-    return CertificateProgress(progress=Progress.WAITING, reason=_cut(ready.get("message", "")))
-
-
-def _cut(text: str) -> str:
-    return " ".join(text.split())[:_LONGEST_REASON]
+    return CertificateProgress(progress=Progress.WAITING, reason=said(ready.get("message", "")))
