@@ -22,7 +22,7 @@ from activities.certificates import read_secret
 from activities.gateways import gateway_addresses
 from lifecycle import findings, x509
 from lifecycle.domain import OnboardingRequest, ServedAt
-from lifecycle.findings import Finding
+from lifecycle.findings import Finding, FindingKind
 from lifecycle.steps import CertificateTarget, EdgeReport
 
 _CATCH_UP_SECONDS = 15.0
@@ -87,18 +87,18 @@ class EdgeActivities:
             )
             return EdgeReport(serving=False, fingerprint=fingerprint, findings=(*problems, missing))
         async with httpx.AsyncClient(verify=_blind(), timeout=self._settings.timeout_seconds, trust_env=False) as http:
-            served = await asyncio.gather(
+            seen = await asyncio.gather(
                 *(
                     probe(self._settings, http, request, address, hostname, fingerprint)
                     for address in addresses
                     for hostname in request.hostnames
                 )
             )
-        wrong = tuple(_finding(one) for one in served if one.problem)
+        wrong = tuple(_finding(one, kind) for one, kind in seen if kind is not None)
         return EdgeReport(
             serving=not wrong and not problems,
             fingerprint=fingerprint,
-            served=tuple(served),
+            served=tuple(one for one, _ in seen),
             findings=(*problems, *wrong),
         )
 
@@ -110,19 +110,22 @@ async def probe(
     address: str,
     hostname: str,
     fingerprint: str,
-) -> ServedAt:
-    """What one address serves for one hostname; `fingerprint` is the Secret's. Never raises for what it finds."""
+) -> tuple[ServedAt, FindingKind | None]:
+    """What one address serves for one hostname, and what kind of finding that is, None where all is well.
 
-    def seen(problem: str, **more: Any) -> ServedAt:
+    `fingerprint` is the Secret's. Never raises for what it finds.
+    """
+
+    def seen(kind: FindingKind | None, problem: str, **more: Any) -> tuple[ServedAt, FindingKind | None]:
         known: dict[str, Any] = {"fingerprint": "", "chain_verified": False, **more}
-        return ServedAt(address=address, hostname=hostname, problem=problem, **known)
+        return ServedAt(address=address, hostname=hostname, problem=problem, **known), kind
 
     if not settings.allows(address):
-        return seen("is not a public address and in no listed network")
+        return seen(findings.EDGE_ADDRESS_REFUSED, "is not a public address and in no listed network")
     try:
         chain, protocol, cipher = await _handshake(settings, address, hostname)
     except (OSError, TimeoutError, ssl.SSLError) as error:
-        return seen(f"ends the TLS handshake: {type(error).__name__}")
+        return seen(findings.EDGE_HANDSHAKE_FAILED, f"ends the TLS handshake: {type(error).__name__}")
     leaf = x509.facts(ssl.DER_cert_to_PEM_cert(chain[0]).encode())
     distrust = x509.chain_problem(chain, settings.roots_pem, hostname, datetime.now(UTC))
     tls = {
@@ -132,20 +135,21 @@ async def probe(
         "cipher": cipher,
     }
     if leaf.fingerprint != fingerprint:
-        return seen(f"serves certificate {leaf.fingerprint[:16]}, the Secret has {fingerprint[:16] or 'none'}", **tls)
+        difference = f"serves certificate {leaf.fingerprint[:16]}, the Secret has {fingerprint[:16] or 'none'}"
+        return seen(findings.EDGE_SERVES_OTHER_CERTIFICATE, difference, **tls)
     if distrust:
-        return seen(f"serves a chain that leads to no expected root: {distrust}", **tls)
+        words = f"serves a chain that leads to no expected root: {distrust}"
+        return seen(findings.EDGE_CHAIN_UNTRUSTED, words, **tls)
     try:
         redirect, routes = await _requests(settings, http, request, address, hostname)
     except httpx.HTTPError as error:
-        return seen(f"does not answer: {type(error).__name__}", **tls)
+        return seen(findings.ROUTE_NOT_ANSWERING, f"does not answer: {type(error).__name__}", **tls)
     if not redirect.startswith(f"https://{hostname}/"):
-        return seen(
-            f"answers HTTP with {redirect}, not with a redirect to https://{hostname}/", redirect=redirect, **tls
-        )
+        words = f"answers HTTP with {redirect}, not with a redirect to https://{hostname}/"
+        return seen(findings.EDGE_REDIRECT_WRONG, words, redirect=redirect, **tls)
     failing = [route for route in routes if route.rpartition(" ")[2] >= "500"]
     problem = f"has a route without an answer: {', '.join(failing)}" if failing else ""
-    return seen(problem, redirect=redirect, routes=routes, **tls)
+    return seen(findings.ROUTE_NOT_ANSWERING if failing else None, problem, redirect=redirect, routes=routes, **tls)
 
 
 async def _handshake(settings: EdgeSettings, address: str, hostname: str) -> tuple[tuple[bytes, ...], str, str]:
@@ -183,23 +187,17 @@ async def _requests(
 
 
 def _blind() -> ssl.SSLContext:
-    """A handshake that accepts anything: what was presented is judged afterwards, and in words."""
-    context = ssl.create_default_context()
+    """A handshake that accepts anything: what was presented is judged afterwards, and in words.
+
+    Made for each connection, so it loads no trust store: that takes longer than the handshake.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
 
 
-def _finding(served: ServedAt) -> Finding:
-    kind = findings.EDGE_SERVES_OTHER_CERTIFICATE if served.fingerprint else findings.EDGE_HANDSHAKE_FAILED
-    if "no listed network" in served.problem:
-        kind = findings.EDGE_ADDRESS_REFUSED
-    elif "no expected root" in served.problem:
-        kind = findings.EDGE_CHAIN_UNTRUSTED
-    elif "HTTP" in served.problem:
-        kind = findings.EDGE_REDIRECT_WRONG
-    elif "answer" in served.problem:
-        kind = findings.ROUTE_NOT_ANSWERING
+def _finding(served: ServedAt, kind: FindingKind) -> Finding:
     return kind.found(
         subject=served.hostname,
         problem=f"{served.address} {served.problem}.",
