@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import aiohttp
@@ -17,6 +17,7 @@ from kubernetes.aio.dynamic import DynamicClient
 from kubernetes.aio.dynamic.exceptions import DynamicApiError, NotFoundError
 from temporalio.exceptions import ApplicationError
 
+from lifecycle.diagnosis import said
 from lifecycle.manifests import FIELD_MANAGER, Manifest
 
 CALL_SECONDS = 15.0
@@ -24,7 +25,6 @@ CALL_SECONDS = 15.0
 
 _WATCH_SECONDS = 240
 _RETRY_SECONDS = 1.0
-_LONGEST_MESSAGE = 300
 
 
 @contextlib.asynccontextmanager
@@ -125,24 +125,20 @@ async def follow(
 
 
 @contextlib.contextmanager
-def translated(action: str) -> Any:
-    """Errors of the client as ApplicationErrors: 401, 403, 404 of a kind, 409 and 422 are not tried again."""
+def translated(action: str) -> Iterator[None]:
+    """Errors of the client as ApplicationErrors: 400, 401, 403, 409 and 422 are not tried again."""
     try:
         yield
     except (DynamicApiError, client.ApiException) as error:
         words = error.summary() if isinstance(error, DynamicApiError) else error.reason
-        message = f"{action}: {error.status} {_cut(words)}"
+        message = f"{action}: {error.status} {said(str(words))}"
         final = error.status in {400, 401, 403, 409, 422}
         kind = "PermissionMissing" if error.status == 403 else "ClusterRefused" if final else "ClusterUnreachable"
         raise ApplicationError(message, type=kind, non_retryable=final) from None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise ApplicationError(f"{action}: {_cut(str(error))}", type="ClusterUnreachable") from None
+        raise ApplicationError(f"{action}: {said(str(error))}", type="ClusterUnreachable") from None
 
 
 def _plain(answer: Any) -> Manifest:
     plain: Manifest = answer.to_dict()
     return plain
-
-
-def _cut(text: object) -> str:
-    return " ".join(str(text).split())[:_LONGEST_MESSAGE]

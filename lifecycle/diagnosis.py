@@ -125,7 +125,7 @@ def _order(order: Document) -> Finding | None:
 
 
 def _request(request: Document) -> Finding | None:
-    conditions = _conditions(request)
+    conditions = conditions_of(request)
     subject = _subject("CertificateRequest", request)
     denied, ready = conditions.get("Denied", {}), conditions.get("Ready", {})
     words = said(denied.get("message") or ready.get("message") or "")
@@ -209,7 +209,7 @@ def issuer_status(ref: IssuerRef, issuer: Document | None, *, step: str = "") ->
             subject=subject, problem="It is not there.", fix="certwright issuer apply, or name another issuer."
         )
         return IssuerStatus(ref=ref, step=step, ready=False, findings=(missing,))
-    ready = _conditions(issuer).get("Ready", {})
+    ready = conditions_of(issuer).get("Ready", {})
     status = issuer.get("status") or {}
     account = str((status.get("acme") or {}).get("uri") or "")
     words = said(ready.get("message") or "")
@@ -251,7 +251,8 @@ def secret_collision(secret: Document | None, certificate: str) -> Finding | Non
     )
 
 
-def _conditions(document: Document) -> dict[str, Document]:
+def conditions_of(document: Document) -> dict[str, Document]:
+    """The status conditions of an object, by type."""
     return {item["type"]: item for item in (document.get("status") or {}).get("conditions") or []}
 
 

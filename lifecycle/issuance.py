@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from lifecycle import findings
-from lifecycle.diagnosis import said
+from lifecycle.diagnosis import conditions_of, said
 from lifecycle.findings import Finding
 
 
@@ -38,7 +38,7 @@ class CertificateProgress:
 def certificate_progress(certificate: Mapping[str, Any]) -> CertificateProgress:
     """The verdict over one Certificate (cert-manager API reference: CertificateStatus)."""
     status = certificate.get("status") or {}
-    conditions = {item["type"]: item for item in status.get("conditions") or []}
+    conditions = conditions_of(certificate)
     ready, issuing = conditions.get("Ready", {}), conditions.get("Issuing", {})
     if issuing.get("status") == "True":
         return CertificateProgress(progress=Progress.WAITING, reason=said(issuing.get("message", "")))
