@@ -123,18 +123,18 @@ func parse(arguments []string) (*settings, error) {
 	if err := flags.Parse(arguments); err != nil {
 		return nil, err
 	}
-	for value, target := range map[string]*resource.Quantity{
-		s.solverRequestCPU: &s.HTTP01SolverResourceRequestCPU, s.solverLimitsCPU: &s.HTTP01SolverResourceLimitsCPU,
+	for _, given := range []struct {
+		text   string
+		target *resource.Quantity
+	}{
+		{s.solverRequestCPU, &s.HTTP01SolverResourceRequestCPU},
+		{s.solverRequestMemory, &s.HTTP01SolverResourceRequestMemory},
+		{s.solverLimitsCPU, &s.HTTP01SolverResourceLimitsCPU},
+		{s.solverLimitsMemory, &s.HTTP01SolverResourceLimitsMemory},
 	} {
-		if err := quantity(value, target); err != nil {
+		if err := quantity(given.text, given.target); err != nil {
 			return nil, err
 		}
-	}
-	if err := quantity(s.solverRequestMemory, &s.HTTP01SolverResourceRequestMemory); err != nil {
-		return nil, err
-	}
-	if err := quantity(s.solverLimitsMemory, &s.HTTP01SolverResourceLimitsMemory); err != nil {
-		return nil, err
 	}
 	s.HTTP01SolverNameservers = s.solverNameservers
 	s.HTTP01SolverExtraLabels = s.extraLabels
