@@ -134,9 +134,7 @@ class IssuerRequest:
         ca_bundle: PEM certificates to trust for the directory (public), may be empty.
         account_secret: name of the Secret with the account key (cert-manager makes it).
         profile: ACME profile, may be empty.
-        ingress_class: the class on solver Ingresses (none of ours serves them: Istio routes the challenge).
         cert_manager_namespace: where a ClusterIssuer's Secrets lie.
-        solver_gateway: not used by HTTP-01 through Istio; reserved for Gateway API solvers.
     """
 
     ref: IssuerRef
