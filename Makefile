@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat requirements-dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: help venv test check lint lock clean
+.PHONY: help venv lab test check lint lock clean
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -18,7 +18,10 @@ $(STAMP): requirements-dev.txt pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/.installed-*; touch $@
 
-test: $(STAMP)  ## Every test, those on the lab included
+lab: $(STAMP)  ## Build the lab's programs, with a line for each (cached outside the repository)
+	@$(BIN)/python -m lab.binaries
+
+test: lab  ## Every test, those on the lab included
 	@$(BIN)/python -m pytest
 
 lint: $(STAMP)  ## ruff, mypy strict and the import contracts
@@ -27,7 +30,7 @@ lint: $(STAMP)  ## ruff, mypy strict and the import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-check: lint  ## What CI runs: lint, then every test with branch coverage
+check: lint lab  ## What CI runs: lint, then every test with branch coverage
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 lock: $(STAMP)  ## Write the hash-locked requirements anew
