@@ -35,8 +35,8 @@ check: lint lab  ## What CI runs: lint, then every test with branch coverage
 
 lock: $(STAMP)  ## Write the hash-locked requirements anew
 	@$(BIN)/pip install --quiet uv
-	@$(BIN)/uv pip compile -q pyproject.toml --universal --no-annotate --generate-hashes --python-version 3.11 --custom-compile-command "make lock" -o requirements.txt
-	@$(BIN)/uv pip compile -q pyproject.toml --universal --no-annotate --generate-hashes --python-version 3.11 --all-extras -c requirements.txt --custom-compile-command "make lock" -o requirements-dev.txt
+	@$(BIN)/uv pip compile -q pyproject.toml --universal --no-annotate --no-strip-extras --generate-hashes --python-version 3.11 --custom-compile-command "make lock" -o requirements.txt
+	@$(BIN)/uv pip compile -q pyproject.toml --universal --no-annotate --no-strip-extras --generate-hashes --python-version 3.11 --all-extras -c requirements.txt --custom-compile-command "make lock" -o requirements-dev.txt
 
 clean:  ## Remove what was made here (the lab's cache stays)
 	@rm -rf $(VENV) .lab build *.egg-info
