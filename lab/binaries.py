@@ -57,6 +57,7 @@ COMPONENTS = (
         name="kube-controller-manager", package="k8s.io/kubernetes/cmd/kube-controller-manager", link=_KUBERNETES_LINK
     ),
     Component(name="helm", package="helm.sh/helm/v3/cmd/helm"),
+    Component(name="age", package="filippo.io/age/cmd/age"),
     Component(name="pebble", package="github.com/letsencrypt/pebble/v2/cmd/pebble"),
     Component(name="pilot-discovery", package="istio.io/istio/pilot/cmd/pilot-discovery"),
     Component(name="pilot-agent", package="istio.io/istio/pilot/cmd/pilot-agent"),
