@@ -6,6 +6,7 @@ are never two. Left out: asking the cluster, and running Helm.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from lifecycle import findings
+from lifecycle.diagnosis import said
 from lifecycle.findings import Finding
 from lifecycle.steps import PlatformRequest, PlatformVerdict
 
@@ -56,17 +58,28 @@ class InstalledCertManager:
         version: as its image or label tells, e.g. ``v1.20.1``; may be empty.
         release: the Helm release that owns it, empty where none does.
         release_status: Helm's word for it, e.g. ``deployed``, ``failed``, ``pending-upgrade``.
+        values_differ: whether our values would change the release.
     """
 
     namespace: str
     version: str
     release: str = ""
     release_status: str = ""
+    values_differ: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformEvidence:
-    """What was gathered of a cluster. Versions are as reported, e.g. ``v1.36.3``; `istio` empty where none runs."""
+    """What was gathered of a cluster.
+
+    Attributes:
+        kubernetes: as reported, e.g. ``v1.36.3``.
+        istio: likewise; empty where none runs.
+        denied: what we may not do of what is needed in any case.
+        installation_denied: the same of what only an installation or an upgrade needs.
+        complete: False where something could not be looked at because it is denied: what is missing then says
+            nothing about the cluster.
+    """
 
     kubernetes: str
     istio: str
@@ -74,6 +87,8 @@ class PlatformEvidence:
     gateway_pods: int = 0
     gateway_addresses: tuple[str, ...] = ()
     denied: tuple[Permission, ...] = ()
+    installation_denied: tuple[Permission, ...] = ()
+    complete: bool = True
 
 
 class PlatformDecision(NamedTuple):
@@ -89,27 +104,49 @@ def _permissions(group: str, resource: str, verbs: str, why: str, namespace: str
 
 # A server-side apply that creates asks for both `create` and `patch`.
 _READ, _APPLY = "get list watch", "get list watch create patch"
+_ISTIO, _CERT_MANAGER, _ACME = "networking.istio.io", "cert-manager.io", "acme.cert-manager.io"
 
 
 def required_permissions(gateway_namespace: str) -> tuple[Permission, ...]:
     """What the worker needs for domains, issuers and the review, Secrets in the gateway's namespace only."""
-    istio = "networking.istio.io"
+    ours = gateway_namespace
     return (
-        *_permissions("cert-manager.io", "certificates", f"{_APPLY} delete", "each domain has one"),
-        *_permissions("cert-manager.io", "certificates/status", "patch", "renewal on request sets Issuing"),
-        *_permissions("cert-manager.io", "certificaterequests", _READ, "they say why an issuance failed"),
-        *_permissions("cert-manager.io", "issuers", _APPLY, "issuers are set up and watched"),
-        *_permissions("cert-manager.io", "clusterissuers", _APPLY, "issuers are set up and watched"),
-        *_permissions("acme.cert-manager.io", "orders", _READ, "they say how far an issuance is"),
-        *_permissions("acme.cert-manager.io", "challenges", _READ, "each needs a route while it exists"),
-        *_permissions(istio, "gateways", f"{_APPLY} delete", "each domain has one", gateway_namespace),
-        *_permissions(istio, "virtualservices", f"{_APPLY} delete", "routes and challenge routes", gateway_namespace),
-        *_permissions("", "secrets", "get list watch", "facts of the TLS Secrets", gateway_namespace),
-        *_permissions("", "secrets", "create patch delete", "restore, and the end of a domain", gateway_namespace),
-        *_permissions("", "services", _READ, "the gateway's addresses and the solvers", gateway_namespace),
-        *_permissions("", "pods", "get list watch", "the gateway is found by its selector", gateway_namespace),
-        *_permissions("apps", "deployments", "get list", "which istiod and which cert-manager run"),
+        *_permissions(_CERT_MANAGER, "certificates", f"{_APPLY} delete", "each domain has one"),
+        *_permissions(_CERT_MANAGER, "certificates/status", "patch", "renewal on request sets Issuing"),
+        *_permissions(_CERT_MANAGER, "certificaterequests", _READ, "they say why an issuance failed"),
+        *_permissions(_CERT_MANAGER, "issuers", _APPLY, "issuers are set up and watched"),
+        *_permissions(_CERT_MANAGER, "clusterissuers", _APPLY, "issuers are set up and watched"),
+        *_permissions(_ACME, "orders", _READ, "they say how far an issuance is"),
+        *_permissions(_ACME, "challenges", _READ, "each needs a route while it exists"),
+        *_permissions(_ISTIO, "gateways", _READ, "another one may claim the same name"),
+        *_permissions(_ISTIO, "virtualservices", _READ, "another one may claim the same name"),
+        *_permissions(_ISTIO, "gateways", "create patch delete", "each domain has one", ours),
+        *_permissions(_ISTIO, "virtualservices", "create patch delete", "routes and challenge routes", ours),
+        *_permissions("", "secrets", "get list watch", "facts of the TLS Secrets", ours),
+        *_permissions("", "secrets", "create patch delete", "restore, and the end of a domain", ours),
+        *_permissions("", "services", _READ, "the gateway's addresses and the solvers", ours),
+        *_permissions("", "pods", _READ, "the gateway is found by its selector", ours),
+        *_permissions("apps", "deployments", _READ, "which istiod and which cert-manager run"),
     )
+
+
+def proof_permissions(namespace: str) -> tuple[Permission, ...]:
+    """What the proofs need beyond that, in cert-manager's namespace: a canary is issued there and taken away."""
+    return (
+        *_permissions(_CERT_MANAGER, "issuers", "delete", "the canary's issuer is taken away again", namespace),
+        *_permissions("", "secrets", "get list delete", "the canary's Secret is read and taken away", namespace),
+        *_permissions("", "pods", _READ, "three must become ready", namespace),
+    )
+
+
+def backup_permissions(namespace: str) -> tuple[Permission, ...]:
+    """What backup and restore need beyond that: the ACME account keys of ClusterIssuers lie beside cert-manager."""
+    return _permissions("", "secrets", "get list create patch", "ACME account keys", namespace)
+
+
+def restore_permissions(namespace: str) -> tuple[Permission, ...]:
+    """What a restore into any other namespace needs there; bound for the occasion only."""
+    return _permissions("", "secrets", "get list create patch", "Secrets are put back", namespace)
 
 
 def installation_permissions(namespace: str) -> tuple[Permission, ...]:
@@ -130,6 +167,7 @@ def installation_permissions(namespace: str) -> tuple[Permission, ...]:
         *_permissions(rbac, "roles", f"{change} bind escalate", chart, namespace),
         *_permissions(rbac, "rolebindings", change, chart, namespace),
         *_permissions("apps", "deployments", f"{change} watch", chart, namespace),
+        *_permissions("apps", "replicasets", "get list watch", "Helm waits for the newest", namespace),
         *_permissions("", "services", change, chart, namespace),
         *_permissions("", "serviceaccounts", change, chart, namespace),
         *_permissions("", "configmaps", change, chart, namespace),
@@ -158,15 +196,34 @@ def permission_findings(denied: Iterable[Permission]) -> tuple[Finding, ...]:
     return tuple(permission_finding(permission) for permission in dict.fromkeys(denied))
 
 
+_FORBIDDEN = re.compile(
+    r'cannot (?P<verb>[a-z]+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
+    r'(?: in the namespace "(?P<namespace>[^"]+)")?'
+)
+"""How Kubernetes says no (apiserver, handlers/responsewriters: Forbidden); stable since 1.9."""
+
+
+def refused_permission(text: str) -> Permission | None:
+    """The permission that a refusal of the API server names, where it names one."""
+    found = _FORBIDDEN.search(text)
+    if found is None:
+        return None
+    return Permission(found["verb"], found["group"], found["resource"], found["namespace"] or "")
+
+
 def platform_verdict(request: PlatformRequest, evidence: PlatformEvidence) -> PlatformDecision:
     """What is to be done about cert-manager. Every rule is asked, so that one round names every problem."""
+    if not evidence.complete:
+        denied = permission_findings((*evidence.denied, *evidence.installation_denied))
+        return PlatformDecision(PlatformVerdict.REFUSE, denied)
     wanted = request.version or CERT_MANAGER_VERSION
     verdict, about_installed = _existing(request, wanted, evidence.installed)
+    installs = verdict in {PlatformVerdict.INSTALL, PlatformVerdict.UPGRADE}
     found = (
         *_versions(request, wanted, evidence),
         *_gateway(request, evidence),
         *about_installed,
-        *permission_findings(evidence.denied),
+        *permission_findings((*evidence.denied, *(evidence.installation_denied if installs else ()))),
     )
     return PlatformDecision(PlatformVerdict.REFUSE if findings.errors(found) else verdict, found)
 
@@ -262,7 +319,7 @@ def _existing(
             else f"helm uninstall {one.release} -n {one.namespace}, keeping the CustomResourceDefinitions.",
         )
         return PlatformVerdict.REFUSE, (foreign,)
-    if one.release_status.startswith("pending"):
+    if unfinished(one.release_status):
         busy = findings.RELEASE_BUSY.found(
             subject=subject,
             problem=f"Its Helm release is {one.release_status}: another run is at it, or one was killed.",
@@ -276,7 +333,7 @@ def _existing(
             fix=f"Ask for version {one.version} or later.",
         )
         return PlatformVerdict.REFUSE, (newer,)
-    same = have == want and one.release_status in {"", "deployed"}
+    same = have == want and one.release_status in {"", "deployed"} and not one.values_differ
     return (PlatformVerdict.KEEP if same else PlatformVerdict.UPGRADE), ()
 
 
@@ -297,6 +354,126 @@ def _foreign(
         fix=f"Upgrade it to {wanted} with the tool that installed it.",
     )
     return PlatformVerdict.REFUSE, (foreign,)
+
+
+def unfinished(release_status: str) -> bool:
+    """Whether Helm's word for a release says that somebody is at it, or was killed while being."""
+    return release_status.startswith(("pending", "uninstalling"))
+
+
+class Revision(NamedTuple):
+    """One revision of a Helm release: its number, Helm's word for it, and which run of ours made it, if one did."""
+
+    number: int
+    status: str
+    run: str = ""
+
+
+def previous_revision(revisions: Iterable[Revision], run: str) -> int:
+    """The revision to go back to when what `run` did is taken back: the last good one of others; 0 for none."""
+    good = {"deployed", "superseded"}
+    return max((one.number for one in revisions if one.status in good and one.run != run), default=0)
+
+
+_COMPONENTS = ("controller", "webhook", "cainjector")
+"""cert-manager's three Deployments, by their label app.kubernetes.io/component."""
+
+
+def missing_components(deployments: Iterable[Mapping[str, Any]], release: str) -> tuple[str, ...]:
+    """Which of the release's three Deployments are not there or not available in their present form."""
+    ready = set()
+    for item in deployments:
+        labels, status = item["metadata"].get("labels") or {}, item.get("status") or {}
+        wanted = item["spec"].get("replicas", 1)
+        seen = status.get("observedGeneration", 0) >= item["metadata"].get("generation", 0)
+        updated, available = status.get("updatedReplicas") or 0, status.get("availableReplicas") or 0
+        if labels.get("app.kubernetes.io/instance") == release and seen and min(updated, available) >= wanted > 0:
+            ready.add(labels.get("app.kubernetes.io/component"))
+    return tuple(name for name in _COMPONENTS if name not in ready)
+
+
+def pod_findings(pods: Iterable[Mapping[str, Any]], release: str) -> tuple[Finding, ...]:
+    """Why Pods of the release are not ready, in the node's own words; empty where all are."""
+    found = []
+    for pod in pods:
+        metadata, status = pod["metadata"], pod.get("status") or {}
+        labels = metadata.get("labels") or {}
+        conditions = {item["type"]: item for item in status.get("conditions") or []}
+        ready = conditions.get("Ready", {}).get("status") == "True"
+        if ready or labels.get("app.kubernetes.io/instance") != release or metadata.get("deletionTimestamp"):
+            continue
+        name = f"{metadata.get('namespace', '')}/{metadata['name']}"
+        found.append(
+            findings.PODS_NOT_READY.found(
+                subject=f"Pod {name}",
+                problem=f"It is not ready: {_pod_words(status, conditions)}",
+                fix=f"kubectl describe pod -n {name.replace('/', ' ')}",
+            )
+        )
+    return tuple(found)
+
+
+def _pod_words(status: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]]) -> str:
+    for container in status.get("containerStatuses") or []:
+        state = container.get("state") or {}
+        why = state.get("waiting") or state.get("terminated") or (container.get("lastState") or {}).get("terminated")
+        if why and not container.get("ready"):
+            image = f" (image {container['image']})" if container.get("image") else ""
+            return said(f"{why.get('reason', '')} {why.get('message', '')}".strip() + image)
+    for kind in ("PodScheduled", "Ready"):
+        words = conditions.get(kind, {})
+        if words.get("status") == "False" and (words.get("message") or words.get("reason")):
+            return said(str(words.get("message") or words.get("reason")))
+    return f"it is {status.get('phase') or 'unknown'}."
+
+
+_UNREACHABLE = re.compile(
+    r"cluster unreachable|connection refused|connection reset|i/o timeout|TLS handshake timeout|no such host"
+    r"|dial tcp|\bEOF\b|etcdserver|server is currently unable|too many requests|client rate limiter",
+    re.IGNORECASE,
+)
+
+
+def surroundings_broken(helm_said: str) -> bool:
+    """Whether Helm failed because the cluster or the chart's registry does not answer, which is waited for."""
+    return _UNREACHABLE.search(helm_said) is not None
+
+
+def release_failure(release: str, namespace: str, helm_said: str, pods: tuple[Finding, ...]) -> Finding:
+    """Why a release could not be installed: a missing permission, Pods that do not get ready, or Helm's own words."""
+    if refused := refused_permission(helm_said):
+        return permission_finding(refused, subject=f"Helm release {namespace}/{release}")
+    if pods:
+        first = pods[0]
+        more = f" {len(pods) - 1} more are not ready either." if len(pods) > 1 else ""
+        return dataclasses.replace(first, problem=f"{first.problem}{more}")
+    if re.search(r"another operation .* in progress", helm_said):
+        kind, fix = findings.RELEASE_BUSY, f"helm history {release} -n {namespace}; wait for it, or roll it back."
+    elif re.search(r"invalid ownership metadata|cannot be imported", helm_said):
+        kind = findings.RELEASE_FAILED
+        fix = (
+            f"Give the object to the release: annotations meta.helm.sh/release-name={release}, "
+            f"meta.helm.sh/release-namespace={namespace}, label app.kubernetes.io/managed-by=Helm; or remove it."
+        )
+    else:
+        kind, fix = findings.RELEASE_FAILED, "Mend what Helm names, then install again."
+    return kind.found(subject=f"Helm release {namespace}/{release}", problem=said(helm_said), fix=fix)
+
+
+def release_values(request: PlatformRequest, operator: str, present: Mapping[str, Any]) -> dict[str, Any]:
+    """The values to install: those of the present release, then ours, the operator's and the request's over them.
+
+    What somebody once set on the release stays, so that an upgrade loses nothing. `operator` is a JSON object, the
+    worker's setting. Raises ValueError where a text is no JSON object.
+    """
+    theirs = json.loads(operator or "{}")
+    if not isinstance(theirs, dict):
+        raise ValueError("the worker's Helm values are not an object")
+    request_values = json.loads(request.values or "{}")
+    if not isinstance(request_values, dict):
+        raise ValueError("Helm values are not an object")
+    ours = helm_values(dataclasses.replace(request, values="{}"))
+    return _merged(_merged(_merged(present, ours), theirs), request_values)
 
 
 def helm_values(request: PlatformRequest) -> dict[str, Any]:
