@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
 
 import aiohttp
@@ -37,7 +37,6 @@ _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=_WATCH_SECONDS + 30, sock_connect=5
 """The API server sends a bookmark about once a minute (API concepts: "Watch bookmarks"): silence is a dead link."""
 
 _RETRY_SECONDS = 1.0
-_REVIEWS_AT_ONCE = 8
 
 _MOST_WAITING = 256
 """Events that wait for their reader; a watch that is ahead by more is not read on."""
@@ -199,30 +198,6 @@ async def set_conditions(cluster: DynamicClient, item: Manifest, conditions: lis
         except (ConflictError, NotFoundError):
             return False
         return True
-
-
-async def denied(cluster: DynamicClient, permissions: Iterable[Permission]) -> tuple[Permission, ...]:
-    """Those permissions that we do not have, by SelfSubjectAccessReviews. Raises ApplicationError."""
-    review = await resource(cluster, "authorization.k8s.io/v1", "SelfSubjectAccessReview")
-    limit = asyncio.Semaphore(_REVIEWS_AT_ONCE)
-
-    async def allowed(permission: Permission) -> bool:
-        name, _, subresource = permission.resource.partition("/")
-        attributes = {
-            "verb": permission.verb,
-            "group": permission.group,
-            "resource": name,
-            "subresource": subresource,
-            "namespace": permission.namespace,
-        }
-        body = {"apiVersion": review.group_version, "kind": review.kind, "spec": {"resourceAttributes": attributes}}
-        async with limit, answering(cluster, f"ask whether we may {permission.verb} {permission.resource}"):
-            answer = await cluster.create(review, body=body, _request_timeout=CALL_SECONDS)
-            return bool(_plain(answer)["status"].get("allowed"))
-
-    wanted = tuple(dict.fromkeys(permissions))
-    answers = await asyncio.gather(*map(allowed, wanted))
-    return tuple(permission for permission, yes in zip(wanted, answers, strict=True) if not yes)
 
 
 async def follow(
