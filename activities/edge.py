@@ -18,8 +18,8 @@ import httpx
 from kubernetes.aio.dynamic import DynamicClient
 from temporalio import activity
 
-from activities.certificates import read_secret
 from activities.gateways import gateway_addresses
+from activities.issuance import read_secret
 from lifecycle import findings, x509
 from lifecycle.domain import OnboardingRequest, ServedAt
 from lifecycle.findings import Finding, FindingKind
@@ -123,7 +123,7 @@ async def probe(
     if not settings.allows(address):
         return seen(findings.EDGE_ADDRESS_REFUSED, "is not a public address and in no listed network")
     try:
-        chain, protocol, cipher = await _handshake(settings, address, hostname)
+        chain, protocol, cipher = await handshake(settings, address, hostname)
     except (OSError, TimeoutError, ssl.SSLError) as error:
         return seen(findings.EDGE_HANDSHAKE_FAILED, f"ends the TLS handshake: {type(error).__name__}")
     leaf = x509.facts(ssl.DER_cert_to_PEM_cert(chain[0]).encode())
@@ -152,7 +152,11 @@ async def probe(
     return seen(findings.ROUTE_NOT_ANSWERING if failing else None, problem, redirect=redirect, routes=routes, **tls)
 
 
-async def _handshake(settings: EdgeSettings, address: str, hostname: str) -> tuple[tuple[bytes, ...], str, str]:
+async def handshake(settings: EdgeSettings, address: str, hostname: str) -> tuple[tuple[bytes, ...], str, str]:
+    """The chain that was presented (DER, leaf first), protocol and cipher; `settings.allows` is the caller's to ask.
+
+    Raises OSError (ssl.SSLError included) and TimeoutError.
+    """
     async with asyncio.timeout(settings.timeout_seconds):
         _, writer = await asyncio.open_connection(address, settings.https_port, ssl=_blind(), server_hostname=hostname)
     try:

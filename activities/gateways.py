@@ -5,22 +5,35 @@ Left out: whether the edge really serves it (`activities.edge`).
 
 from __future__ import annotations
 
+import asyncio
+
 from kubernetes.aio.dynamic import DynamicClient
 from temporalio import activity
 
-from activities import kubernetes
-from activities.certificates import ISTIO, read_secret
-from lifecycle import findings, manifests, names
+from activities import kubernetes, lookups
+from activities.issuance import ISTIO, read_secret, secret_missing
+from lifecycle import claims, findings, manifests, names
 from lifecycle.domain import GatewayTarget
 from lifecycle.steps import BindingResult, CertificateTarget, Cleanup, IssuanceResult
 
+_LOOKUP_SECONDS = 3.0
 
-async def gateway_addresses(cluster: DynamicClient, target: GatewayTarget) -> tuple[str, ...]:
-    """The addresses that the gateway's Service shows: its load balancer's, else its external IPs."""
+
+async def gateway_addresses(
+    cluster: DynamicClient, target: GatewayTarget, nameservers: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """The addresses that the gateway's Service shows: its load balancer's, else its external IPs.
+
+    A load balancer that is given as a name is looked up at `nameservers` (empty: the system's). Raises
+    ApplicationError.
+    """
     service = await kubernetes.read(cluster, "v1", "Service", target.namespace, target.service)
     ingress = (((service or {}).get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
-    addresses = [str(entry["ip"]) for entry in ingress if "ip" in entry]
-    return tuple(addresses or ((service or {}).get("spec") or {}).get("externalIPs") or ())
+    addresses = [str(entry["ip"]) for entry in ingress if entry.get("ip")]
+    for entry in ingress:
+        if entry.get("hostname") and not entry.get("ip"):
+            addresses += await lookups.addresses_of(str(entry["hostname"]), nameservers, _LOOKUP_SECONDS)
+    return tuple(dict.fromkeys(addresses or ((service or {}).get("spec") or {}).get("externalIPs") or ()))
 
 
 class GatewayActivities:
@@ -34,28 +47,46 @@ class GatewayActivities:
         """Whether the Secret parses, matches its key, and covers the names. Raises ApplicationError."""
         facts, problems = await read_secret(self._cluster, target.request)
         if facts is None and not problems:
-            namespace, name = target.request.gateway.namespace, names.secret_name(target.request.hostname)
-            missing = findings.SECRET_MISSING.found(
-                subject=f"Secret {namespace}/{name}",
-                problem="The Secret is not there, or holds no tls.crt and tls.key.",
-                fix=f"kubectl describe certificate -n {namespace} {names.certificate_name(target.request.hostname)}",
-            )
-            problems = (missing,)
-        return IssuanceResult(ready=not problems, secret=facts, findings=problems)
+            problems = (secret_missing(target.request),)
+        return IssuanceResult(ready=not findings.errors(problems), secret=facts, findings=problems)
 
     @activity.defn
     async def bind_gateway(self, target: CertificateTarget) -> BindingResult:
-        """Apply the routes and the Gateway's port 443. Raises ApplicationError."""
-        await kubernetes.apply(self._cluster, manifests.virtual_service(target.request))
-        await kubernetes.apply(self._cluster, manifests.gateway(target.request, https=True))
+        """Apply the routes, then the Gateway's port 443; not bound where others hold these names.
+
+        Raises ApplicationError.
+        """
+        request = target.request
+        namespace = request.gateway.namespace
+        there = await asyncio.gather(
+            kubernetes.read(self._cluster, ISTIO, "Gateway", namespace, names.gateway_name(request.hostname)),
+            kubernetes.read(
+                self._cluster, ISTIO, "VirtualService", namespace, names.virtual_service_name(request.hostname)
+            ),
+        )
+        taken = tuple(filter(None, (claims.object_collision(one, request) for one in there)))
+        if taken:
+            return BindingResult(bound=False, findings=taken)
+        await kubernetes.apply(self._cluster, manifests.virtual_service(request))
+        await kubernetes.apply(self._cluster, manifests.gateway(request, https=True))
         return BindingResult(bound=True)
 
     @activity.defn
     async def unbind_gateway(self, target: CertificateTarget) -> Cleanup:
-        """Back to port 80 alone, which later challenges need, and no routes. Raises ApplicationError."""
+        """Back to port 80 alone, which later challenges need, and no routes; what is not ours stays.
+
+        Raises ApplicationError.
+        """
         request = target.request
-        await kubernetes.apply(self._cluster, manifests.gateway(request, https=False))
+        namespace, gone = request.gateway.namespace, []
+        name = names.gateway_name(request.hostname)
+        gateway = await kubernetes.read(self._cluster, ISTIO, "Gateway", namespace, name)
+        if gateway is not None and claims.is_ours(gateway, request):
+            await kubernetes.apply(self._cluster, manifests.gateway(request, https=False))
+            gone.append(f"port 443 of Gateway {namespace}/{name}")
         name = names.virtual_service_name(request.hostname)
-        removed = await kubernetes.remove(self._cluster, ISTIO, "VirtualService", request.gateway.namespace, name)
-        gone = (f"VirtualService {request.gateway.namespace}/{name}",) if removed else ()
-        return Cleanup(removed=(*gone, f"port 443 of Gateway {names.gateway_name(request.hostname)}"))
+        routes = await kubernetes.read(self._cluster, ISTIO, "VirtualService", namespace, name)
+        ours = routes is not None and claims.is_ours(routes, request)
+        if ours and await kubernetes.remove(self._cluster, ISTIO, "VirtualService", namespace, name):
+            gone.append(f"VirtualService {namespace}/{name}")
+        return Cleanup(removed=tuple(gone))

@@ -1,20 +1,30 @@
 """How far has cert-manager come with a Certificate? Read from its objects, decided without asking anybody.
 
 `Ready=False` is normal while issuing, so it decides nothing: the `Issuing` condition and the failure time do. Left
-out: reasons told by Orders and CertificateRequests.
+out: why an issuance failed (`diagnosis`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from lifecycle import findings
 from lifecycle.diagnosis import conditions_of, said
 from lifecycle.findings import Finding
+
+Document = Mapping[str, Any]
+
+CERTIFICATE_NAME = "cert-manager.io/certificate-name"
+"""Annotation of CertificateRequests, Orders and Secrets: whose they are (cert-manager: "Annotations")."""
+
+REVISION = "cert-manager.io/certificate-revision"
+
+LONGEST_SILENCE = timedelta(seconds=10)
+"""cert-manager takes up a new Certificate within a second, and a CA takes an order within a few."""
 
 
 class Progress(StrEnum):
@@ -27,33 +37,137 @@ class Progress(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateProgress:
-    """The verdict, cert-manager's own words, and its next renewal time where it has one."""
+    """The verdict, cert-manager's own words, and its next renewal time where it has one.
+
+    Attributes:
+        failed_at: of the last issuance, where that failed and no later one came of it.
+    """
 
     progress: Progress
     reason: str = ""
     renewal_at: datetime | None = None
+    issuing: bool = False
+    failed_at: datetime | None = None
     findings: tuple[Finding, ...] = ()
 
 
-def certificate_progress(certificate: Mapping[str, Any]) -> CertificateProgress:
+def certificate_progress(certificate: Document) -> CertificateProgress:
     """The verdict over one Certificate (cert-manager API reference: CertificateStatus)."""
     status = certificate.get("status") or {}
     conditions = conditions_of(certificate)
     ready, issuing = conditions.get("Ready", {}), conditions.get("Issuing", {})
+    failed_at = _instant(status.get("lastFailureTime"))
     if issuing.get("status") == "True":
-        return CertificateProgress(progress=Progress.WAITING, reason=said(issuing.get("message", "")))
+        reason = said(issuing.get("message", ""))
+        return CertificateProgress(progress=Progress.WAITING, reason=reason, issuing=True, failed_at=failed_at)
     current = ready.get("observedGeneration") == certificate["metadata"].get("generation")
     if ready.get("status") == "True" and current:
-        renewal = status.get("renewalTime")
+        renewal = _instant(status.get("renewalTime"))
+        return CertificateProgress(progress=Progress.READY, renewal_at=renewal, failed_at=failed_at)
+    if issuing.get("status") == "False" and failed_at:
+        found = failure(certificate)
         return CertificateProgress(
-            progress=Progress.READY, renewal_at=datetime.fromisoformat(renewal) if renewal else None
+            progress=Progress.FAILED, reason=found.problem, failed_at=failed_at, findings=(found,)
         )
-    if issuing.get("status") == "False" and status.get("lastFailureTime"):
-        metadata = certificate["metadata"]
-        found = findings.ISSUANCE_FAILED.found(
-            subject=f"Certificate {metadata['namespace']}/{metadata['name']}",
-            problem=said(issuing.get("message", "")) or "cert-manager gave up without a word.",
-            fix=f"kubectl describe orders -n {metadata['namespace']}; mend the cause, then renew",
-        )
-        return CertificateProgress(progress=Progress.FAILED, reason=found.problem, findings=(found,))
-    return CertificateProgress(progress=Progress.WAITING, reason=said(ready.get("message", "")))
+    return CertificateProgress(progress=Progress.WAITING, reason=said(ready.get("message", "")), failed_at=failed_at)
+
+
+def failure(certificate: Document) -> Finding:
+    """The finding that an issuance failed, in cert-manager's words."""
+    metadata = certificate["metadata"]
+    issuing = conditions_of(certificate).get("Issuing", {})
+    return findings.ISSUANCE_FAILED.found(
+        subject=f"Certificate {metadata['namespace']}/{metadata['name']}",
+        problem=said(issuing.get("message", "")) or "cert-manager gave up without a word.",
+        fix=f"kubectl describe orders -n {metadata['namespace']}; mend the cause, then renew",
+    )
+
+
+def issuing_since(certificate: Document) -> datetime | None:
+    """When the issuance under way began: the `Issuing` condition's own time; None where none is under way."""
+    issuing = conditions_of(certificate).get("Issuing", {})
+    return _instant(issuing.get("lastTransitionTime")) if issuing.get("status") == "True" else None
+
+
+def ready_seconds(certificate: Document, began: datetime | None, now: datetime) -> float:
+    """cert-manager's own time, from the beginning to Ready, in whole seconds as it keeps them.
+
+    Args:
+        began: of a renewal; None for the first issuance, which began with the Certificate.
+        now: when Ready was seen; counts for a renewal, during which Ready may never change.
+    """
+    start = began or _instant(certificate["metadata"].get("creationTimestamp"))
+    if start is None:
+        return 0.0
+    ready = _instant(conditions_of(certificate).get("Ready", {}).get("lastTransitionTime"))
+    end = ready if ready is not None and ready >= start else now
+    return max((end - start).total_seconds(), 0.0)
+
+
+class Parts(NamedTuple):
+    """What cert-manager made for the present issuance of one Certificate."""
+
+    requests: tuple[Document, ...]
+    orders: tuple[Document, ...]
+    challenges: tuple[Document, ...]
+
+
+def parts(
+    certificate: Document,
+    requests: Iterable[Document],
+    orders: Iterable[Document],
+    challenges: Iterable[Document],
+) -> Parts:
+    """Those that belong to the Certificate's latest revision, out of all in its namespace."""
+    ours = [request for request in requests if belongs(request, certificate)]
+    latest = max(map(_revision, ours), default=0)
+    ours = [request for request in ours if _revision(request) == latest]
+    request_ids = {request["metadata"]["uid"] for request in ours}
+    own_orders = [order for order in orders if request_ids & set(_owners(order))]
+    order_ids = {order["metadata"]["uid"] for order in own_orders}
+    return Parts(
+        tuple(ours),
+        tuple(own_orders),
+        tuple(challenge for challenge in challenges if order_ids & set(_owners(challenge))),
+    )
+
+
+def belongs(item: Document, certificate: Document) -> bool:
+    """Whether a CertificateRequest or an Order is of this very Certificate, not of an earlier one of its name."""
+    metadata, owner = item["metadata"], certificate["metadata"]
+    return bool(
+        (metadata.get("annotations") or {}).get(CERTIFICATE_NAME) == owner["name"]
+        and metadata.get("creationTimestamp", "") >= owner.get("creationTimestamp", "")
+    )
+
+
+def silence(certificate: Document, orders: Iterable[Document], *, controllers: int | None, now: datetime) -> str:
+    """Who does not do what it should within seconds, in words; empty where nobody can be blamed.
+
+    Args:
+        orders: of the present issuance.
+        controllers: available cert-manager controllers; None where that is not known.
+    """
+    if controllers == 0:
+        return "cert-manager's controller is not running: nothing is issued until it is"
+    created = _instant(certificate["metadata"].get("creationTimestamp"))
+    if not conditions_of(certificate) and created and now - created > LONGEST_SILENCE:
+        return f"cert-manager has not looked at the Certificate since {created:%H:%M:%S} UTC"
+    for order in orders:
+        since = _instant(order["metadata"].get("creationTimestamp"))
+        if not (order.get("status") or {}).get("url") and since and now - since > LONGEST_SILENCE:
+            return f"the CA has not taken the order since {since:%H:%M:%S} UTC; cert-manager goes on asking"
+    return ""
+
+
+def _owners(item: Document) -> list[str]:
+    return [owner["uid"] for owner in item["metadata"].get("ownerReferences") or []]
+
+
+def _revision(request: Document) -> int:
+    text = (request["metadata"].get("annotations") or {}).get(REVISION, "")
+    return int(text) if text.isdigit() else 0
+
+
+def _instant(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

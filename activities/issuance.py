@@ -1,0 +1,325 @@
+"""Watch one issuance to its end, and keep its challenges reachable meanwhile.
+
+Three watches, one loop: the Certificate decides, its Orders and Challenges say how far it is and what must be routed.
+Started again, it takes up what the cluster shows. Left out: who asks for the issuance (`activities.certificates`,
+`activities.renewals`), and why one failed (`lifecycle.diagnosis`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from datetime import UTC, datetime
+
+from kubernetes.aio.dynamic import DynamicClient
+from temporalio.exceptions import ApplicationError
+
+from activities import kubernetes
+from lifecycle import diagnosis, findings, issuance, manifests, names, x509
+from lifecycle.diagnosis import said
+from lifecycle.domain import CertificateFacts, Observation, OnboardingRequest
+from lifecycle.findings import Finding
+from lifecycle.issuance import Progress
+from lifecycle.manifests import ChallengeRoute, Manifest
+from lifecycle.steps import IssuanceResult
+
+CERT_MANAGER = "cert-manager.io/v1"
+ACME = "acme.cert-manager.io/v1"
+ISTIO = "networking.istio.io/v1"
+
+_FIRST_PAUSE, _PAUSE = 0.5, 2.0
+"""Seconds without an event after which it is looked whether somebody is missing; soon after the start, since whoever
+takes this up again may find nothing moving."""
+
+_MISSING_SECONDS = 5.0
+"""The Certificate was applied before: where the watch does not show it by then, it is gone."""
+
+_CONTROLLER_SECONDS = 5.0
+_UNREACHABLE_SECONDS = 10.0
+_MOST_EVIDENCE = 12
+
+_CONTROLLER = "app.kubernetes.io/name=cert-manager,app.kubernetes.io/component=controller"
+"""Labels of the chart's Deployment."""
+
+
+async def read_secret(
+    cluster: DynamicClient, request: OnboardingRequest
+) -> tuple[CertificateFacts | None, tuple[Finding, ...]]:
+    """The facts of a domain's TLS Secret and what is wrong with it; no bytes leave. Raises ApplicationError."""
+    name = names.secret_name(request.hostname)
+    subject = f"Secret {request.gateway.namespace}/{name}"
+    secret = await kubernetes.read(cluster, "v1", "Secret", request.gateway.namespace, name)
+    data = (secret or {}).get("data") or {}
+    if "tls.crt" not in data or "tls.key" not in data:
+        return None, ()
+    chain, key = (base64.b64decode(data[part]) for part in ("tls.crt", "tls.key"))
+    return x509.secret_findings(chain, key, request.hostnames, subject=subject, now=datetime.now(UTC))
+
+
+def secret_missing(request: OnboardingRequest) -> Finding:
+    """The finding that there is no usable Secret."""
+    namespace, name = request.gateway.namespace, names.secret_name(request.hostname)
+    return findings.SECRET_MISSING.found(
+        subject=f"Secret {namespace}/{name}",
+        problem="The Secret is not there, or holds no tls.crt and tls.key.",
+        fix=f"kubectl describe certificate -n {namespace} {names.certificate_name(request.hostname)}",
+    )
+
+
+class IssuanceWatch:
+    """One issuance as it is watched: the Certificate, its Orders and Challenges, and the route they need."""
+
+    def __init__(
+        self,
+        cluster: DynamicClient,
+        request: OnboardingRequest,
+        *,
+        previous: str = "",
+        known_failure: datetime | None = None,
+        begins_within: float | None = None,
+    ) -> None:
+        """Of a renewal: the certificate it replaces, a failure that is not its own, and seconds until it must begin."""
+        self._cluster = cluster
+        self._request = request
+        self._previous = previous
+        self._known_failure = known_failure
+        self._begins_within = begins_within
+        self._namespace = request.gateway.namespace
+        self._name = names.certificate_name(request.hostname)
+        self._certificate: Manifest | None = None
+        self._deleted = False
+        self._began: datetime | None = None
+        self._issuing_seen = False
+        self._orders: dict[str, Manifest] = {}
+        self._challenges: dict[str, Manifest] = {}
+        self._open: dict[str, float] = {}
+        self._routes: dict[str, ChallengeRoute] = {}
+        self._routed: tuple[ChallengeRoute, ...] | None = None
+        self._evidence: list[Observation] = []
+        self._words = "waiting for cert-manager to look at the Certificate"
+        self._started = self._controllers_looked_at = 0.0
+
+    @property
+    def words(self) -> str:
+        """What is waited for, for people."""
+        now = _now()
+        for uid, since in self._open.items():
+            status = self._challenges[uid].get("status") or {}
+            if status.get("state") in {"", "pending", None} and now - since > _UNREACHABLE_SECONDS:
+                hostname = self._challenges[uid]["spec"]["dnsName"]
+                return said(f"the challenge for {hostname} is open for {now - since:.0f} s: {status.get('reason', '')}")
+        return self._words
+
+    async def run(self) -> IssuanceResult:
+        """What came of it; where it failed no challenge is routed any more.
+
+        Raises ApplicationError: a missing permission for good, broken surroundings (the cluster, cert-manager or the
+        CA does not answer) to be tried again.
+        """
+        self._started = _now()
+        follow = kubernetes.follow
+        async with kubernetes.merged(
+            follow(self._cluster, CERT_MANAGER, "Certificate", self._namespace, name=self._name),
+            follow(self._cluster, ACME, "Order", self._namespace),
+            follow(self._cluster, ACME, "Challenge", self._namespace),
+        ) as events:
+            pause = _FIRST_PAUSE
+            while True:
+                quiet = False
+                try:
+                    event = await asyncio.wait_for(events.get(), pause)
+                except TimeoutError:
+                    quiet, pause = True, _PAUSE
+                else:
+                    if isinstance(event, Exception):
+                        raise event
+                    self._take(*event)
+                if events.empty():
+                    result = await self._decide()
+                    if result is not None:
+                        return result
+                if quiet:
+                    await self._blame()
+
+    def _take(self, change: str, item: Manifest) -> None:
+        metadata = item["metadata"]
+        match item["kind"]:
+            case "Certificate":
+                self._deleted = change == "DELETED"
+                self._certificate = item
+                self._began = issuance.issuing_since(item) or self._began
+            case "Order" if (metadata.get("annotations") or {}).get(issuance.CERTIFICATE_NAME) == self._name:
+                self._orders[metadata["uid"]] = item
+                self._saw(f"Order {metadata['name']}", _state(item) or "made")
+            case "Challenge" if self._is_ours(item):
+                uid = metadata["uid"]
+                self._challenges[uid] = item
+                self._saw(f"Challenge for {item['spec']['dnsName']}", _state(item) or change.lower())
+                if change == "DELETED":
+                    self._open.pop(uid, None)
+                    self._routes.pop(uid, None)
+                else:
+                    self._open.setdefault(uid, _now())
+
+    def _is_ours(self, challenge: Manifest) -> bool:
+        """An Order's name begins with that of its CertificateRequest, and that with its Certificate's."""
+        owners = [owner["name"] for owner in challenge["metadata"].get("ownerReferences") or []]
+        return challenge["spec"]["dnsName"] in self._request.hostnames and any(
+            name.startswith(f"{self._name}-") for name in owners
+        )
+
+    def _saw(self, step: str, detail: str) -> None:
+        detail = said(detail)  # a failed self-check quotes its URL, token and all
+        self._words = f"{step}: {detail}" if detail else step
+        if len(self._evidence) < _MOST_EVIDENCE and all(
+            (step, detail) != (seen.step, seen.detail) for seen in self._evidence
+        ):
+            self._evidence.append(Observation(at=datetime.now(UTC), step=step, detail=detail))
+
+    async def _decide(self) -> IssuanceResult | None:
+        await self._route_challenges()
+        item = self._certificate
+        if item is None or self._deleted:
+            if self._deleted or _now() - self._started > _MISSING_SECONDS:
+                return await self._ended(self._gone())
+            return None
+        seen = issuance.certificate_progress(item)
+        self._issuing_seen = self._issuing_seen or seen.issuing
+        self._saw("Certificate", seen.reason or seen.progress.value)
+        if seen.progress is Progress.READY:
+            facts, problems = await read_secret(self._cluster, self._request)
+            if facts is not None and facts.fingerprint != self._previous:
+                return await self._issued(item, facts, problems, seen.renewal_at)
+        failed = seen.progress is Progress.FAILED or (
+            bool(self._previous) and not seen.issuing and seen.failed_at is not None
+        )
+        if failed and seen.failed_at != self._known_failure:
+            return await self._ended(*await self._why(item), issuance.failure(item))
+        late = self._begins_within is not None and _now() - self._started > self._begins_within
+        if late and not self._issuing_seen:
+            return await self._ended(self._not_begun())
+        return None  # where the Secret is read between its write and the status', the status' change comes yet
+
+    async def _issued(
+        self, item: Manifest, facts: CertificateFacts, problems: tuple[Finding, ...], renewal_at: datetime | None
+    ) -> IssuanceResult:
+        now = datetime.now(UTC)
+        await self._route(())
+        orders = await kubernetes.listed(self._cluster, ACME, "Order", self._namespace)
+        orders = sorted(
+            (order for order in orders if issuance.belongs(order, item)),
+            key=lambda order: str(order["metadata"]["creationTimestamp"]),
+        )
+        return IssuanceResult(
+            ready=not findings.errors(problems),
+            secret=facts,
+            renewal_at=renewal_at,
+            order=orders[-1]["metadata"]["name"] if orders else "",
+            orders=len(orders),
+            ready_seconds=issuance.ready_seconds(item, self._began if self._previous else None, now),
+            findings=problems,
+            evidence=tuple(self._evidence),
+        )
+
+    async def _ended(self, *found: Finding) -> IssuanceResult:
+        """Nothing came of it; the nearest cause first, each told once."""
+        await self._route(())
+        orders = sorted(self._orders.values(), key=lambda order: str(order["metadata"]["creationTimestamp"]))
+        return IssuanceResult(
+            ready=False,
+            order=orders[-1]["metadata"]["name"] if orders else "",
+            orders=len(orders),
+            findings=tuple(dict.fromkeys(found)),
+            evidence=tuple(self._evidence),
+        )
+
+    async def _why(self, item: Manifest) -> tuple[Finding, ...]:
+        requests = await kubernetes.listed(self._cluster, CERT_MANAGER, "CertificateRequest", self._namespace)
+        orders = await kubernetes.listed(self._cluster, ACME, "Order", self._namespace)
+        challenges = {one["metadata"]["uid"]: one for one in self._challenges.values()}
+        for one in await kubernetes.listed(self._cluster, ACME, "Challenge", self._namespace):
+            challenges[one["metadata"]["uid"]] = one
+        present = issuance.parts(item, requests, orders, challenges.values())
+        return diagnosis.issuance_findings(item, *present)
+
+    def _gone(self) -> Finding:
+        return findings.ISSUANCE_FAILED.found(
+            subject=f"Certificate {self._namespace}/{self._name}",
+            problem="The Certificate is not there: it was deleted while it was waited for.",
+            fix=f"certwright check {self._request.hostname}",
+        )
+
+    def _not_begun(self) -> Finding:
+        return findings.RENEWAL_NOT_SEEN.found(
+            subject=f"Certificate {self._namespace}/{self._name}",
+            problem="cert-manager has not begun to renew it.",
+            fix=f"kubectl describe certificate -n {self._namespace} {self._name}; "
+            f"certwright renew {self._request.hostname}",
+        )
+
+    async def _blame(self) -> None:
+        """Nothing moves: where that is somebody's fault, say so by failing; a next attempt goes on from here."""
+        if self._certificate is None:
+            return
+        controllers: int | None = None
+        if _now() - self._controllers_looked_at > _CONTROLLER_SECONDS:
+            self._controllers_looked_at = _now()
+            controllers = await self._controllers()
+        orders = [order for order in self._orders.values() if issuance.belongs(order, self._certificate)]
+        words = issuance.silence(self._certificate, orders, controllers=controllers, now=datetime.now(UTC))
+        waits = self._previous and not self._issuing_seen  # until the renewal begins nobody owes anything
+        if words and not waits:
+            raise ApplicationError(words, type="IssuanceStalled")
+
+    async def _controllers(self) -> int | None:
+        """How many of cert-manager's controllers are available; None where that cannot be seen."""
+        try:
+            found = await kubernetes.listed(self._cluster, "apps/v1", "Deployment", "", label_selector=_CONTROLLER)
+        except ApplicationError:
+            return None
+        return sum((one.get("status") or {}).get("availableReplicas") or 0 for one in found) if found else None
+
+    async def _route_challenges(self) -> None:
+        """One exact path for each challenge that cert-manager has presented; no route without one."""
+        for uid in self._open:
+            item = self._challenges[uid]
+            if uid not in self._routes and (item.get("status") or {}).get("presented"):
+                service = await self._solver(uid)
+                if service is not None:
+                    self._routes[uid] = ChallengeRoute(
+                        hostname=item["spec"]["dnsName"],
+                        token=item["spec"]["token"],
+                        service=service,
+                        namespace=self._namespace,
+                    )
+        if self._routed is not None or self._routes:
+            await self._route(tuple(self._routes.values()))
+
+    async def _solver(self, challenge: str) -> str | None:
+        """The name of the Service that cert-manager made for this challenge."""
+        services = await kubernetes.listed(
+            self._cluster, "v1", "Service", self._namespace, label_selector="acme.cert-manager.io/http01-solver=true"
+        )
+        for service in services:
+            if any(owner["uid"] == challenge for owner in service["metadata"].get("ownerReferences") or []):
+                return str(service["metadata"]["name"])
+        return None
+
+    async def _route(self, routes: tuple[ChallengeRoute, ...]) -> None:
+        if routes == self._routed:
+            return
+        if routes:
+            await kubernetes.apply(self._cluster, manifests.challenge_route(self._request, routes))
+        else:
+            name = names.challenge_route_name(self._request.hostname)
+            await kubernetes.remove(self._cluster, ISTIO, "VirtualService", self._namespace, name)
+        self._routed = routes
+
+
+def _state(item: Manifest) -> str:
+    status = item.get("status") or {}
+    return " ".join(str(status.get(part, "")) for part in ("state", "reason")).strip()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
