@@ -1,16 +1,16 @@
 """What does the edge really serve? Every address of the gateway, for every name, as a client would see it.
 
 Addresses come from the gateway's Service, and only public ones are dialled unless the operator lists a network, so
-that nobody turns the probe against internal addresses. Left out: what to do about a difference.
+that nobody turns the probe against internal addresses. Left out: whether what was seen is right (`lifecycle.edge`),
+and what to do about a difference.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,16 +18,21 @@ import httpx
 from kubernetes.aio.dynamic import DynamicClient
 from temporalio import activity
 
+from activities.attended import attended
 from activities.gateways import gateway_addresses
-from activities.issuance import read_secret
-from lifecycle import findings, x509
-from lifecycle.domain import OnboardingRequest, ServedAt
-from lifecycle.findings import Finding, FindingKind
+from activities.issuance import read_secret, secret_missing
+from lifecycle import edge, findings, x509
+from lifecycle.diagnosis import said
+from lifecycle.domain import OnboardingRequest
+from lifecycle.edge import EdgeEvidence, RouteAnswer
 from lifecycle.steps import CertificateTarget, EdgeReport
 
 _CATCH_UP_SECONDS = 15.0
 """Envoy has a changed Secret a tenth of a second after the write; far more means that it does not come."""
 _FIRST_PAUSE, _LAST_PAUSE = 0.05, 1.0
+
+_AT_ONCE = 32
+"""Names and addresses looked at together: some dozen handshakes neither flood a gateway nor this process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +43,7 @@ class EdgeSettings:
         roots_pem: the roots that a served chain must lead to.
         allowed_networks: CIDRs that may be dialled although they are not public.
         timeout_seconds: for one connection or request.
+        nameservers: "ip:port" that know a load balancer given by its name; empty for the system's.
     """
 
     roots_pem: bytes
@@ -45,11 +51,19 @@ class EdgeSettings:
     https_port: int = 443
     allowed_networks: tuple[str, ...] = ()
     timeout_seconds: float = 5.0
+    nameservers: tuple[str, ...] = ()
 
     def allows(self, address: str) -> bool:
         """Whether an address may be dialled: a public one, or one in a listed network."""
-        parsed = ipaddress.ip_address(address)
-        return parsed.is_global or any(parsed in ipaddress.ip_network(network) for network in self.allowed_networks)
+        return edge.may_dial(address, self.allowed_networks)
+
+
+@dataclass(slots=True)
+class Look:
+    """A verification under way; `words` says for people what is waited for."""
+
+    words: str = "looking at every address of the gateway"
+    reports: list[EdgeReport] = field(default_factory=list)
 
 
 class EdgeActivities:
@@ -66,90 +80,84 @@ class EdgeActivities:
         Looks again for up to 15 s while the gateway catches up. Raises ApplicationError where the cluster cannot be
         read.
         """
+        look = Look()
+        return await attended(self.verify(target.request, look), lambda: look.words)
+
+    async def verify(self, request: OnboardingRequest, look: Look) -> EdgeReport:
+        """As `verify_edge`; `look` is told what is waited for."""
         deadline = asyncio.get_running_loop().time() + _CATCH_UP_SECONDS
         pause = _FIRST_PAUSE
         while True:
-            report = await self._look(target.request)
-            activity.heartbeat("the edge serves it" if report.serving else "waiting for the edge to serve it")
-            if report.serving or asyncio.get_running_loop().time() > deadline:
+            report = await self._look(request)
+            lasting = {finding.code for finding in report.findings} == {findings.EDGE_ADDRESS_REFUSED.code}
+            if report.serving or lasting or asyncio.get_running_loop().time() > deadline:
                 return report
+            look.words = f"waiting for the edge to serve it: {report.findings[0].problem}"
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LAST_PAUSE)
 
     async def _look(self, request: OnboardingRequest) -> EdgeReport:
         facts, problems = await read_secret(self._cluster, request)
-        addresses = await gateway_addresses(self._cluster, request.gateway)
+        addresses = await gateway_addresses(self._cluster, request.gateway, self._settings.nameservers)
         fingerprint = facts.fingerprint if facts else ""
+        if facts is None and not problems:
+            problems = (secret_missing(request),)
         if not addresses:
             problem = f"Service {request.gateway.namespace}/{request.gateway.service} has no address."
             missing = findings.GATEWAY_ADDRESS_MISSING.found(
                 subject=request.hostname, problem=problem, fix="Wait for the load balancer, or set externalIPs."
             )
             return EdgeReport(serving=False, fingerprint=fingerprint, findings=(*problems, missing))
-        async with httpx.AsyncClient(verify=_blind(), timeout=self._settings.timeout_seconds, trust_env=False) as http:
-            seen = await asyncio.gather(
-                *(
-                    probe(self._settings, http, request, address, hostname, fingerprint)
-                    for address in addresses
-                    for hostname in request.hostnames
-                )
-            )
-        wrong = tuple(_finding(one, kind) for one, kind in seen if kind is not None)
+        limit = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(address: str, hostname: str) -> EdgeEvidence:
+            async with limit:
+                return await probe(self._settings, request, address, hostname, fingerprint)
+
+        seen = await asyncio.gather(*(one(address, name) for address in addresses for name in request.hostnames))
+        http, https = self._settings.http_port, self._settings.https_port
+        judged = [edge.served(evidence, fingerprint, http_port=http, https_port=https) for evidence in seen]
+        wrong = tuple(finding for _, finding in judged if finding is not None)
         return EdgeReport(
-            serving=not wrong and not problems,
+            serving=not wrong and not findings.errors(problems),
             fingerprint=fingerprint,
-            served=tuple(one for one, _ in seen),
+            served=tuple(one for one, _ in judged),
             findings=(*problems, *wrong),
         )
 
 
 async def probe(
-    settings: EdgeSettings,
-    http: httpx.AsyncClient,
-    request: OnboardingRequest,
-    address: str,
-    hostname: str,
-    fingerprint: str,
-) -> tuple[ServedAt, FindingKind | None]:
-    """What one address serves for one hostname, and what kind of finding that is, None where all is well.
+    settings: EdgeSettings, request: OnboardingRequest, address: str, hostname: str, fingerprint: str
+) -> EdgeEvidence:
+    """What one address does for one hostname; no request is made over a certificate that is not the expected one.
 
     `fingerprint` is the Secret's. Never raises for what it finds.
     """
 
-    def seen(kind: FindingKind | None, problem: str, **more: Any) -> tuple[ServedAt, FindingKind | None]:
-        known: dict[str, Any] = {"fingerprint": "", "chain_verified": False, **more}
-        return ServedAt(address=address, hostname=hostname, problem=problem, **known), kind
+    def seen(**more: Any) -> EdgeEvidence:
+        return EdgeEvidence(address=address, hostname=hostname, **more)
 
     if not settings.allows(address):
-        return seen(findings.EDGE_ADDRESS_REFUSED, "is not a public address and in no listed network")
+        return seen(refused=True)
     try:
         chain, protocol, cipher = await handshake(settings, address, hostname)
-    except (OSError, TimeoutError, ssl.SSLError) as error:
-        return seen(findings.EDGE_HANDSHAKE_FAILED, f"ends the TLS handshake: {type(error).__name__}")
-    leaf = x509.facts(ssl.DER_cert_to_PEM_cert(chain[0]).encode())
-    distrust = x509.chain_problem(chain, settings.roots_pem, hostname, datetime.now(UTC))
-    tls = {
-        "fingerprint": leaf.fingerprint,
-        "chain_verified": not distrust,
+    except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError) as error:
+        return seen(handshake=type(error).__name__)
+    except (OSError, TimeoutError) as error:
+        return seen(unreachable=type(error).__name__)
+    tls: dict[str, Any] = {
+        "leaf": x509.facts(ssl.DER_cert_to_PEM_cert(chain[0]).encode()),
+        "distrust": said(x509.chain_problem(chain, settings.roots_pem, hostname, datetime.now(UTC))),
         "protocol": protocol,
         "cipher": cipher,
     }
-    if leaf.fingerprint != fingerprint:
-        difference = f"serves certificate {leaf.fingerprint[:16]}, the Secret has {fingerprint[:16] or 'none'}"
-        return seen(findings.EDGE_SERVES_OTHER_CERTIFICATE, difference, **tls)
-    if distrust:
-        words = f"serves a chain that leads to no expected root: {distrust}"
-        return seen(findings.EDGE_CHAIN_UNTRUSTED, words, **tls)
+    if tls["leaf"].fingerprint != fingerprint or tls["distrust"]:
+        return seen(**tls)
     try:
-        redirect, routes = await _requests(settings, http, request, address, hostname)
-    except httpx.HTTPError as error:
-        return seen(findings.ROUTE_NOT_ANSWERING, f"does not answer: {type(error).__name__}", **tls)
-    if not redirect.startswith(f"https://{hostname}/"):
-        words = f"answers HTTP with {redirect}, not with a redirect to https://{hostname}/"
-        return seen(findings.EDGE_REDIRECT_WRONG, words, redirect=redirect, **tls)
-    failing = [route for route in routes if route.rpartition(" ")[2] >= "500"]
-    problem = f"has a route without an answer: {', '.join(failing)}" if failing else ""
-    return seen(findings.ROUTE_NOT_ANSWERING if failing else None, problem, redirect=redirect, routes=routes, **tls)
+        status, redirect, routes = await _requests(settings, request, address, hostname)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return seen(unanswered=type(error).__name__, **tls)
+    return seen(redirect_status=status, redirect=redirect, routes=routes, **tls)
 
 
 async def handshake(settings: EdgeSettings, address: str, hostname: str) -> tuple[tuple[bytes, ...], str, str]:
@@ -176,18 +184,30 @@ def _presented(session: Any) -> tuple[bytes, ...]:
 
 
 async def _requests(
-    settings: EdgeSettings, http: httpx.AsyncClient, request: OnboardingRequest, address: str, hostname: str
-) -> tuple[str, tuple[str, ...]]:
+    settings: EdgeSettings, request: OnboardingRequest, address: str, hostname: str
+) -> tuple[int, str, tuple[RouteAnswer, ...]]:
+    """Port 80's status and Location, and each route's answer; bodies are not read."""
     literal = f"[{address}]" if ":" in address else address
     headers = {"Host": hostname}
-    plain = await http.get(f"http://{literal}:{settings.http_port}/", headers=headers)
-    redirect = plain.headers.get("location", "") if plain.status_code == 301 else f"status {plain.status_code}"
-    answers = []
-    for route in request.routes:
-        url = f"https://{literal}:{settings.https_port}{route.prefix}"
-        answer = await http.get(url, headers=headers, extensions={"sni_hostname": hostname})
-        answers.append(f"{route.prefix} {answer.status_code}")
-    return redirect, tuple(answers)
+    # One connection for each request: the pool would take one that was made with another name's SNI.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    async with httpx.AsyncClient(
+        verify=_blind(), timeout=settings.timeout_seconds, trust_env=False, limits=limits
+    ) as http:
+
+        async def plain() -> tuple[int, str]:
+            async with http.stream("GET", f"http://{literal}:{settings.http_port}/", headers=headers) as answer:
+                return answer.status_code, said(answer.headers.get("location", ""))
+
+        async def route(prefix: str) -> RouteAnswer:
+            url = f"https://{literal}:{settings.https_port}{prefix}"
+            sni = {"sni_hostname": hostname}
+            async with http.stream("GET", url, headers=headers, extensions=sni) as answer:
+                return edge.route_answer(prefix, answer.status_code, answer.headers)
+
+        routes = asyncio.gather(*(route(one.prefix) for one in request.routes))
+        (status, redirect), answers = await asyncio.gather(plain(), routes)
+        return status, redirect, tuple(answers)
 
 
 def _blind() -> ssl.SSLContext:
@@ -199,11 +219,3 @@ def _blind() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def _finding(served: ServedAt, kind: FindingKind) -> Finding:
-    return kind.found(
-        subject=served.hostname,
-        problem=f"{served.address} {served.problem}.",
-        fix=f"openssl s_client -connect {served.address}:443 -servername {served.hostname}",
-    )

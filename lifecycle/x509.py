@@ -6,6 +6,7 @@ name is not read. Left out: revocation.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from datetime import datetime
 
@@ -105,7 +106,7 @@ def secret_findings(
 
 def chain_problem(chain_der: tuple[bytes, ...], roots_pem: bytes, hostname: str, now: datetime) -> str:
     """Why a presented chain does not lead to an expected root for this name; empty where it does (RFC 5280)."""
-    store = verification.Store(x509.load_pem_x509_certificates(roots_pem))
+    store = _store(roots_pem)
     leaf, *others = (x509.load_der_x509_certificate(der) for der in chain_der)
     verifier = verification.PolicyBuilder().store(store).time(now).build_server_verifier(x509.DNSName(hostname))
     try:
@@ -113,3 +114,9 @@ def chain_problem(chain_der: tuple[bytes, ...], roots_pem: bytes, hostname: str,
     except verification.VerificationError as error:
         return str(error)[:300]
     return ""
+
+
+@functools.lru_cache(maxsize=4)
+def _store(roots_pem: bytes) -> verification.Store:
+    """Parsing all public roots takes longer than a handshake, and an edge has many addresses."""
+    return verification.Store(x509.load_pem_x509_certificates(roots_pem))

@@ -1,0 +1,132 @@
+"""Gather what must be right before a certificate is ordered: DNS, gateway, issuer, other claims, our own permissions.
+
+Everything is asked at once, and what may not be read is a finding like the others. Left out: the verdict
+(`lifecycle.preflight`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from kubernetes.aio.dynamic import DynamicClient
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities import kubernetes, lookups, permissions
+from activities.gateways import gateway_addresses
+from activities.issuance import CERT_MANAGER, ISTIO
+from lifecycle import names
+from lifecycle.domain import IssuerKind, OnboardingRequest
+from lifecycle.findings import Finding
+from lifecycle.manifests import Manifest
+from lifecycle.platform import Permission, required_permissions
+from lifecycle.preflight import PreflightEvidence, preflight_report
+from lifecycle.steps import PreflightReport
+
+T = TypeVar("T")
+
+_PERMISSIONS_SECONDS = 60.0
+"""Having all permissions is believed for so long: some dozen questions for each look would be the most of its work."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreflightSettings:
+    """How customers' names are looked up.
+
+    Attributes:
+        nameservers: "ip:port" each, all of them asked; empty for the system's.
+        cname_target: a name of ours that customers may alias theirs to; empty where they set addresses.
+        timeout_seconds: for one question.
+    """
+
+    nameservers: tuple[str, ...] = ()
+    cname_target: str = ""
+    timeout_seconds: float = 3.0
+
+
+class PreflightActivities:
+    """The activity that looks before anything is ordered, given the cluster's client."""
+
+    def __init__(self, cluster: DynamicClient, settings: PreflightSettings) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._permitted: dict[str, float] = {}
+
+    @activity.defn
+    async def check_preflight(self, request: OnboardingRequest) -> PreflightReport:
+        """Whether an order may be made, with everything that stands against it.
+
+        Raises ApplicationError, to be tried again, where the cluster does not answer.
+        """
+        cluster, settings = self._cluster, self._settings
+        namespace, hostname = request.gateway.namespace, request.hostname
+        unseen: list[Finding] = []
+
+        async def looked(work: Coroutine[Any, Any, T], otherwise: T) -> T:
+            try:
+                return await work
+            except ApplicationError as error:
+                told = [detail for detail in error.details if isinstance(detail, Finding)]
+                if not told:
+                    raise
+                unseen.extend(told)
+                return otherwise
+
+        def one(api_version: str, kind: str, name: str) -> Coroutine[Any, Any, Manifest | None]:
+            return looked(kubernetes.read(cluster, api_version, kind, namespace, name), None)
+
+        def every(api_version: str, kind: str, where: str) -> Coroutine[Any, Any, list[Manifest]]:
+            return looked(kubernetes.listed(cluster, api_version, kind, where), [])
+
+        nothing: tuple[str, ...] = ()
+        no_permissions: tuple[Permission, ...] = ()
+        gathered = await asyncio.gather(
+            lookups.ask(request.hostnames, settings.nameservers, settings.timeout_seconds),
+            looked(gateway_addresses(cluster, request.gateway, settings.nameservers), nothing),
+            one("v1", "Secret", names.secret_name(hostname)),
+            one(CERT_MANAGER, "Certificate", names.certificate_name(hostname)),
+            one(ISTIO, "Gateway", names.gateway_name(hostname)),
+            one(ISTIO, "VirtualService", names.virtual_service_name(hostname)),
+        )
+        answers, addresses, secret, *objects = gathered
+        issuer_before = len(unseen)
+        issuer = await looked(self._issuer(request), None)
+        issuer_seen = len(unseen) == issuer_before
+        certificates, gateways, virtual_services, denied = await asyncio.gather(
+            every(CERT_MANAGER, "Certificate", ""),
+            every(ISTIO, "Gateway", ""),
+            every(ISTIO, "VirtualService", ""),
+            looked(self._denied(namespace), no_permissions),
+        )
+        evidence = PreflightEvidence(
+            answers=answers,
+            gateway_addresses=addresses,
+            issuer=issuer,
+            issuer_seen=issuer_seen,
+            secret=secret,
+            objects=tuple(objects),
+            certificates=tuple(certificates),
+            gateways=tuple(gateways),
+            virtual_services=tuple(virtual_services),
+            denied=denied,
+            unseen=tuple(unseen),
+        )
+        return preflight_report(request, evidence, cname_target=settings.cname_target, now=datetime.now(UTC))
+
+    async def _issuer(self, request: OnboardingRequest) -> Manifest | None:
+        ref = request.issuer
+        namespace = ref.namespace if ref.kind is IssuerKind.ISSUER else ""
+        return await kubernetes.read(self._cluster, CERT_MANAGER, ref.kind.value, namespace, ref.name)
+
+    async def _denied(self, namespace: str) -> tuple[Permission, ...]:
+        now = asyncio.get_running_loop().time()
+        if now < self._permitted.get(namespace, 0.0):
+            return ()
+        missing = await permissions.denied(self._cluster, required_permissions(namespace))
+        if not missing:
+            self._permitted[namespace] = now + _PERMISSIONS_SECONDS
+        return missing

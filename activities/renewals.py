@@ -1,0 +1,106 @@
+"""See one renewal through: the new certificate in the Secret, and on every address of the gateway.
+
+One activity, so that a renewal is a few events of a domain's history. Left out: when a renewal is due, and how bad it
+is that one did not come (`lifecycle.escalation`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+from kubernetes.aio.dynamic import DynamicClient
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities import kubernetes
+from activities.attended import attended
+from activities.edge import EdgeActivities, EdgeSettings, Look
+from activities.issuance import CERT_MANAGER, IssuanceWatch, read_secret
+from lifecycle import issuance, manifests, names
+from lifecycle.steps import RenewalRequest, RenewalResult
+
+_BEGINS_WITHIN = 30.0
+"""cert-manager takes up a due renewal within a second; a review may be a little ahead of it."""
+
+_WRITES = 5
+"""Tries to set the condition: another write came between reading and writing, which each time is less likely."""
+
+
+class RenewalActivities:
+    """The activity that renews, given the cluster's client and how the edge is reached."""
+
+    def __init__(self, cluster: DynamicClient, settings: EdgeSettings) -> None:
+        self._cluster = cluster
+        self._edge = EdgeActivities(cluster, settings)
+
+    @activity.defn
+    async def see_renewal_through(self, renewal: RenewalRequest) -> RenewalResult:
+        """Wait for a certificate other than the current one, then look whether the edge serves it everywhere.
+
+        With `force` cert-manager is asked to renew first, as `cmctl renew` does. Without, a renewal that has not begun
+        after 30 s is told as not seen. Raises ApplicationError as `await_certificate` does.
+        """
+        through = _Renewal(self._cluster, self._edge, renewal)
+        return await attended(through.run(), lambda: through.words)
+
+
+class _Renewal:
+    """One renewal under way."""
+
+    def __init__(self, cluster: DynamicClient, edge: EdgeActivities, renewal: RenewalRequest) -> None:
+        self._cluster = cluster
+        self._edge = edge
+        self._renewal = renewal
+        self._watch: IssuanceWatch | None = None
+        self._look: Look | None = None
+
+    @property
+    def words(self) -> str:
+        """What is waited for, for people."""
+        if self._look is not None:
+            return self._look.words
+        return self._watch.words if self._watch is not None else "asking cert-manager to renew"
+
+    async def run(self) -> RenewalResult:
+        known_failure = await self._ask() if self._renewal.force else None
+        self._watch = IssuanceWatch(
+            self._cluster,
+            self._renewal.request,
+            previous=self._renewal.current_fingerprint,
+            known_failure=known_failure,
+            begins_within=None if self._renewal.force else _BEGINS_WITHIN,
+        )
+        result = await self._watch.run()
+        if not result.ready:
+            return RenewalResult(issuance=result)
+        self._look = Look()
+        return RenewalResult(issuance=result, edge=await self._edge.verify(self._renewal.request, self._look))
+
+    async def _ask(self) -> datetime | None:
+        """Set the `Issuing` condition, once; returns when the last issuance had failed before, if it had.
+
+        Not where the Secret is new already, where an issuance is under way, or where the one that this activity asked
+        for has failed since. Raises ApplicationError.
+        """
+        request = self._renewal.request
+        namespace, name = request.gateway.namespace, names.certificate_name(request.hostname)
+        for _ in range(_WRITES):
+            facts, _ = await read_secret(self._cluster, request)
+            if facts is not None and facts.fingerprint != self._renewal.current_fingerprint:
+                return None
+            item = await kubernetes.read(self._cluster, CERT_MANAGER, "Certificate", namespace, name)
+            if item is None:
+                await kubernetes.apply(self._cluster, manifests.certificate(request))
+                continue
+            failed_at = issuance.certificate_progress(item).failed_at
+            scheduled = activity.info().scheduled_time.replace(microsecond=0)  # as exact as cert-manager's times
+            if failed_at is not None and activity.info().attempt > 1 and failed_at >= scheduled:
+                return None
+            conditions = issuance.issuing_by_hand(item, datetime.now(UTC))
+            if conditions is None or await kubernetes.set_conditions(self._cluster, item, conditions):
+                return failed_at
+            await asyncio.sleep(0.2)
+        raise ApplicationError(
+            f"Certificate {name} changes faster than its renewal can be asked for", type="ClusterUnreachable"
+        )

@@ -1,0 +1,135 @@
+"""May a certificate be ordered, now? Everything that must be right before, decided over what was gathered.
+
+All of it is looked at, so that one round names every problem. Left out: gathering, and the CA's quotas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from lifecycle import findings, names
+from lifecycle.claims import object_collision, other_claims
+from lifecycle.diagnosis import issuer_status, secret_collision
+from lifecycle.domain import IssuerKind, Observation, OnboardingRequest, RoutingStatus
+from lifecycle.findings import Finding
+from lifecycle.platform import Permission, permission_findings
+from lifecycle.routing import DnsAnswer, routing_verdict
+from lifecycle.steps import PreflightReport
+
+Document = Mapping[str, Any]
+
+_MOST_SHOWN = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreflightEvidence:
+    """What was gathered for one domain; None stands for an object that is not there.
+
+    Attributes:
+        objects: those that already have the names of ours (Certificate, Gateway, VirtualService).
+        unseen: findings that say why something could not be looked at; of the objects of that kind nothing is said.
+        issuer_seen: False where the issuer could not be looked at.
+    """
+
+    answers: tuple[DnsAnswer, ...] = ()
+    gateway_addresses: tuple[str, ...] = ()
+    issuer: Document | None = None
+    issuer_seen: bool = True
+    secret: Document | None = None
+    objects: tuple[Document | None, ...] = ()
+    certificates: tuple[Document, ...] = ()
+    gateways: tuple[Document, ...] = ()
+    virtual_services: tuple[Document, ...] = ()
+    denied: tuple[Permission, ...] = ()
+    unseen: tuple[Finding, ...] = ()
+
+
+def preflight_report(
+    request: OnboardingRequest, evidence: PreflightEvidence, *, cname_target: str, now: datetime
+) -> PreflightReport:
+    """The verdict: an order may be made where every name points here and nothing stands against it."""
+    routing = routing_verdict(evidence.answers, evidence.gateway_addresses, cname_target)
+    found = (
+        *routing.findings,
+        *_address(request, evidence),
+        *(_issuer(request, evidence) if evidence.issuer_seen else ()),
+        *filter(
+            None,
+            (
+                secret_collision(evidence.secret, names.certificate_name(request.hostname)),
+                *(object_collision(one, request) for one in evidence.objects),
+            ),
+        ),
+        *other_claims(
+            request,
+            certificates=evidence.certificates,
+            gateways=evidence.gateways,
+            virtual_services=evidence.virtual_services,
+        ),
+        *permission_findings(evidence.denied),
+        *evidence.unseen,
+    )
+    unique = tuple({(one.code, one.subject, one.problem): one for one in found}.values())
+    return PreflightReport(
+        routing=routing.status,
+        may_proceed=routing.status is RoutingStatus.POINTED and not findings.errors(unique),
+        gateway_addresses=evidence.gateway_addresses,
+        action_required=routing.action_required,
+        findings=unique,
+        evidence=_evidence(request, evidence, now),
+    )
+
+
+def _address(request: OnboardingRequest, evidence: PreflightEvidence) -> tuple[Finding, ...]:
+    if evidence.gateway_addresses:
+        return ()
+    place = f"{request.gateway.namespace}/{request.gateway.service}"
+    missing = findings.GATEWAY_ADDRESS_MISSING.found(
+        subject=f"Service {place}",
+        problem="The gateway's Service is not there, or has no address.",
+        fix=f"kubectl get service -n {place.replace('/', ' ')}; wait for its load balancer, or set spec.externalIPs.",
+    )
+    return (missing,)
+
+
+def _issuer(request: OnboardingRequest, evidence: PreflightEvidence) -> tuple[Finding, ...]:
+    ref = request.issuer
+    if ref.kind is IssuerKind.ISSUER and ref.namespace != request.gateway.namespace:
+        # cert-manager documentation, "Issuer Configuration": an Issuer serves its own namespace only
+        apart = findings.ISSUER_MISSING.found(
+            subject=f"Issuer {ref.namespace}/{ref.name}",
+            problem=f"It lies in another namespace than the Certificate, which must be in {request.gateway.namespace}.",
+            fix="Name a ClusterIssuer, or an Issuer in the gateway's namespace.",
+        )
+        return (apart,)
+    status = issuer_status(ref, evidence.issuer)
+    if status.ready or status.findings:
+        return status.findings
+    waiting = findings.ISSUER_NOT_READY.found(
+        subject=f"{ref.kind.value} {ref.name}",
+        problem=f"It is not ready: {status.detail}.",
+        fix=f"kubectl describe {ref.kind.value.lower()} {ref.name}; kubectl get pods -A -l app=cert-manager",
+    )
+    return (waiting,)
+
+
+def _evidence(request: OnboardingRequest, evidence: PreflightEvidence, now: datetime) -> tuple[Observation, ...]:
+    """Few lines, since every round adds them to the domain's."""
+    lines = []
+    if evidence.answers:
+        shown = [
+            f"{hostname} {', '.join(_addresses(evidence.answers, hostname)) or 'no address'}"
+            for hostname in request.hostnames[:_MOST_SHOWN]
+        ]
+        more = len(request.hostnames) - _MOST_SHOWN
+        lines.append(("DNS", "; ".join(shown) + (f"; {more} more" if more > 0 else "")))
+    addresses = ", ".join(evidence.gateway_addresses) or "no address"
+    lines.append((f"Service {request.gateway.namespace}/{request.gateway.service}", addresses))
+    return tuple(Observation(at=now, step=step, detail=detail[:300]) for step, detail in lines)
+
+
+def _addresses(answers: tuple[DnsAnswer, ...], hostname: str) -> list[str]:
+    return list(dict.fromkeys(address for one in answers if one.hostname == hostname for address in one.addresses))
