@@ -244,6 +244,9 @@ class DomainState:
     Attributes:
         checks: how many routing checks were made in this wait.
         waiting_since: when the present wait for the customer began.
+        reminders: how many were given in this wait.
+        failures: issuances or bindings that failed in a row, the last of them at `failed_at`.
+        retry_at: when the next one is made, unless somebody wishes for it sooner.
     """
 
     request: OnboardingRequest
@@ -253,3 +256,7 @@ class DomainState:
     bound: bool = False
     checks: int = 0
     waiting_since: datetime | None = None
+    reminders: int = 0
+    failures: int = 0
+    failed_at: datetime | None = None
+    retry_at: datetime | None = None

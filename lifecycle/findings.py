@@ -81,7 +81,8 @@ def errors(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
 
 # --- the catalogue ----------------------------------------------------------------------------------------------------
 # Hundreds are subjects: 10 platform, 11 routing, 12 issuer, 13 issuance, 14 Secret, 15 gateway and edge, 16 renewal,
-# 17 backup, 18 access to the cluster. A code is never used again, also not after its kind is gone.
+# 17 backup, 18 access to the cluster, 19 the domain itself. A code is never used again, also not after its kind is
+# gone.
 
 
 def _kind(code: str, title: str, severity: Severity, handling: Handling) -> FindingKind:
@@ -155,6 +156,7 @@ EXPIRY_NEAR = _kind("CW1602", "ExpiryNear", Severity.ERROR, Handling.OPERATOR)
 EXPIRY_IMMINENT = _kind("CW1603", "ExpiryImminent", Severity.ERROR, Handling.OPERATOR)
 STALE_AT_EDGE = _kind("CW1604", "StaleAtEdge", Severity.ERROR, Handling.OPERATOR)
 RENEWAL_NOT_SEEN = _kind("CW1605", "RenewalNotSeen", Severity.WARNING, Handling.RETRY)
+DOMAIN_UNATTENDED = _kind("CW1606", "DomainUnattended", Severity.ERROR, Handling.OPERATOR)
 
 BACKUP_NOT_CONFIGURED = _kind("CW1701", "BackupNotConfigured", Severity.ERROR, Handling.OPERATOR)
 BACKUP_DAMAGED = _kind("CW1702", "BackupDamaged", Severity.ERROR, Handling.OPERATOR)
@@ -169,6 +171,12 @@ CLUSTER_UNREACHABLE = _kind("CW1802", "ClusterUnreachable", Severity.ERROR, Hand
 OBJECT_REJECTED = _kind("CW1803", "ObjectRejected", Severity.ERROR, Handling.OPERATOR)
 RESOURCE_KIND_MISSING = _kind("CW1804", "ResourceKindMissing", Severity.ERROR, Handling.OPERATOR)
 FIELD_CONFLICT = _kind("CW1805", "FieldConflict", Severity.ERROR, Handling.OPERATOR)
+
+DOMAIN_SUSPENDED = _kind("CW1901", "DomainSuspended", Severity.ERROR, Handling.CUSTOMER)
+STEP_FAILED = _kind("CW1902", "StepFailed", Severity.ERROR, Handling.OPERATOR)
+SURROUNDINGS_BROKEN = _kind("CW1903", "SurroundingsBroken", Severity.WARNING, Handling.RETRY)
+HOSTNAME_NOT_AVAILABLE = _kind("CW1904", "HostnameNotAvailable", Severity.ERROR, Handling.CUSTOMER)
+UNDO_INCOMPLETE = _kind("CW1905", "UndoIncomplete", Severity.ERROR, Handling.OPERATOR)
 
 
 def catalogue() -> tuple[FindingKind, ...]:

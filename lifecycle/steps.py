@@ -58,7 +58,7 @@ class PlatformVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformInspection:
-    """What the cluster is, and the verdict. `installed` is the running cert-manager version or empty."""
+    """What the cluster is, and the verdict. `installed` is the running cert-manager's version, in `namespace`."""
 
     verdict: PlatformVerdict
     kubernetes: str
@@ -66,6 +66,7 @@ class PlatformInspection:
     installed: str
     gateway_addresses: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,7 +280,11 @@ class FleetReviewRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetReviewReport:
-    """Counts, which domains were woken and the worst findings (at most 50)."""
+    """Counts, which domains were woken (at most 50 of them named) and the worst findings (at most 50).
+
+    Attributes:
+        more_woken, more_findings: how many there were beyond those.
+    """
 
     certificates: int
     ours: int
@@ -289,14 +294,21 @@ class FleetReviewReport:
     stale_at_edge: int = 0
     findings: tuple[Finding, ...] = ()
     seconds: float = 0.0
+    more_woken: int = 0
+    more_findings: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wake:
-    """The review's signal to a domain: look at your certificate now, because of `reason`."""
+    """The review's signal to a domain: look at your certificate now, because of `reason`.
+
+    Attributes:
+        fingerprint: of the certificate that the review saw in the Secret; empty where it saw none.
+    """
 
     reason: str
     at: datetime
+    fingerprint: str = ""
 
 
 # --- backup ---------------------------------------------------------------------------------------------------------
@@ -370,3 +382,18 @@ class DomainAnswer:
 
     status: DomainStatus
     joined: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hindrance:
+    """Broken surroundings that a step meets; an empty `problem` says that they answer again.
+
+    Attributes:
+        since: when the step met them first.
+        again_by: the next attempt is made no later than this.
+    """
+
+    step: str
+    problem: str = ""
+    since: datetime | None = None
+    again_by: datetime | None = None
