@@ -1,0 +1,26 @@
+"""Workflows: the order of the steps. A file reads like the drawing of the lifecycle."""
+
+from __future__ import annotations
+
+from workflows.backup import Backup
+from workflows.certificate import CertificateIssuance
+from workflows.domain import DomainOnboarding
+from workflows.gateway import GatewayBinding
+from workflows.issuer import IssuerSetup
+from workflows.platform import PlatformInstallation
+from workflows.reservation import HostnameReservation
+from workflows.restore import Restore
+from workflows.review import FleetReview
+
+WORKFLOWS: tuple[type, ...] = (
+    PlatformInstallation,
+    IssuerSetup,
+    DomainOnboarding,
+    HostnameReservation,
+    CertificateIssuance,
+    GatewayBinding,
+    FleetReview,
+    Backup,
+    Restore,
+)
+"""Every workflow, in the order of a domain's life; a worker of the queue `certwright-workflows` runs them all."""

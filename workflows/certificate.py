@@ -1,56 +1,76 @@
 """`CertificateIssuance`: apply the Certificate, route its challenges, wait until the Secret has it.
 
-Cancelled in the middle, it takes away what it made. A failure of the issuance is a result with findings, since the
-parent decides what follows; only broken surroundings are exceptions.
+Its undo is its own: failed or cancelled in the middle, it takes away what it made, so that cert-manager does not go on
+ordering by itself. A failure is a result with findings, since the parent decides what follows.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 from temporalio import workflow
-from temporalio.exceptions import is_cancelled_exception
+from temporalio.common import VersioningBehavior
 
 with workflow.unsafe.imports_passed_through():
-    from activities.certificates import CertificateActivities
-    from lifecycle.steps import CertificateTarget, IssuanceResult
-    from workflows import timeouts
+    from lifecycle import findings
+    from lifecycle.steps import CertificateTarget, Cleanup, IssuanceResult
+    from workflows import hands
+    from workflows.calling import StepRefusedError, call, shielded, tell_parent
 
 
-@workflow.defn
+@workflow.defn(versioning_behavior=VersioningBehavior.PINNED)
 class CertificateIssuance:
     """One issuance of one domain's certificate."""
 
     @workflow.run
     async def run(self, target: CertificateTarget) -> IssuanceResult:
         """The Secret's facts and evidence, or the findings that say why there is none."""
-        names = ", ".join(target.request.hostnames)
+        request = target.request
+        names = ", ".join(request.hostnames)
+        workflow.set_current_details(f"Issue a certificate for {names} by {request.issuer.name}.")
         try:
-            await workflow.execute_activity_method(
-                CertificateActivities.apply_certificate,
+            applied = await call(
+                hands.APPLY_CERTIFICATE,
                 target,
-                start_to_close_timeout=timeouts.CALL,
-                retry_policy=timeouts.SURROUNDINGS,
                 summary=f"apply the Certificate for {names}",
+                subject=request.hostname,
+                tell=tell_parent,
+                tenant=request.tenant,
             )
-            return await workflow.execute_activity_method(
-                CertificateActivities.await_certificate,
+            if findings.errors(applied.findings):
+                return dataclasses.replace(applied, ready=False)  # nothing was applied, nothing is to be undone
+            issued = await call(
+                hands.AWAIT_CERTIFICATE,
                 target,
-                start_to_close_timeout=timeouts.ISSUANCE,
-                heartbeat_timeout=timeouts.HEARTBEAT,
-                retry_policy=timeouts.SURROUNDINGS,
                 summary=f"route the challenges of {names} and wait for the certificate",
+                subject=request.hostname,
+                tell=tell_parent,
+                tenant=request.tenant,
             )
-        except BaseException as error:
-            if is_cancelled_exception(error) and not target.previous_fingerprint:
-                await asyncio.shield(self._undo(target))
+        except StepRefusedError as refused:
+            issued = IssuanceResult(ready=False, findings=(refused.finding,))
+        except asyncio.CancelledError:
+            await self._undo(target, "take away what the cancelled issuance made")
             raise
+        if not issued.ready:
+            await self._undo(target, "take away what the failed issuance made")
+        return issued
 
-    async def _undo(self, target: CertificateTarget) -> None:
-        await workflow.execute_activity_method(
-            CertificateActivities.remove_certificate,
+    async def _undo(self, target: CertificateTarget, summary: str) -> None:
+        if target.previous_fingerprint:
+            return  # the domain lives on with the certificate it has
+        removal = call(
+            hands.REMOVE_CERTIFICATE,
             target,
-            start_to_close_timeout=timeouts.CALL,
-            retry_policy=timeouts.SURROUNDINGS,
-            summary="take away what the cancelled issuance made",
+            summary=summary,
+            subject=target.request.hostname,
+            tell=tell_parent,
+            tenant=target.request.tenant,
         )
+        try:
+            gone: Cleanup = await shielded(removal)
+            workflow.logger.info("undone", extra={"removed": gone.removed})
+        except StepRefusedError as refused:
+            # The parent takes the same away once more when the domain ends, and says there what is left.
+            workflow.logger.error("not undone", extra={"problem": refused.finding.problem})

@@ -10,17 +10,17 @@ import asyncio
 import dataclasses
 
 from temporalio import workflow
-from temporalio.exceptions import is_cancelled_exception
+from temporalio.common import VersioningBehavior
 
 with workflow.unsafe.imports_passed_through():
-    from activities.edge import EdgeActivities
-    from activities.gateways import GatewayActivities
     from lifecycle import findings
     from lifecycle.steps import BindingResult, CertificateTarget
-    from workflows import timeouts
+    from workflows import hands
+    from workflows.calling import StepRefusedError, call, shielded, tell_parent
+    from workflows.hands import Hand, R
 
 
-@workflow.defn
+@workflow.defn(versioning_behavior=VersioningBehavior.PINNED)
 class GatewayBinding:
     """One binding of one domain to its gateway."""
 
@@ -28,51 +28,47 @@ class GatewayBinding:
     async def run(self, target: CertificateTarget) -> BindingResult:
         """What the edge serves, or the findings that say why nothing is bound."""
         hostname = target.request.hostname
-        inspected = await workflow.execute_activity_method(
-            GatewayActivities.inspect_secret,
-            target,
-            start_to_close_timeout=timeouts.CALL,
-            retry_policy=timeouts.SURROUNDINGS,
-            summary=f"look whether the Secret fits {hostname}",
-        )
+        workflow.set_current_details(f"Bind {hostname} to Gateway workload {target.request.gateway.service}.")
+        try:
+            inspected = await self._call(hands.INSPECT_SECRET, target, f"look whether the Secret fits {hostname}")
+        except StepRefusedError as refused:
+            return BindingResult(bound=False, findings=(refused.finding,))
         if not inspected.ready:
             return BindingResult(bound=False, findings=inspected.findings)
         try:
-            await workflow.execute_activity_method(
-                GatewayActivities.bind_gateway,
-                target,
-                start_to_close_timeout=timeouts.CALL,
-                retry_policy=timeouts.SURROUNDINGS,
-                summary=f"apply Gateway and routes of {hostname}",
-            )
-            edge = await workflow.execute_activity_method(
-                EdgeActivities.verify_edge,
-                target,
-                start_to_close_timeout=timeouts.VERIFICATION,
-                heartbeat_timeout=timeouts.HEARTBEAT,
-                retry_policy=timeouts.SURROUNDINGS,
-                summary=f"see {hostname} served on every address",
-            )
-        except BaseException as error:
-            if is_cancelled_exception(error):
-                await asyncio.shield(self._undo(target))
+            bound = await self._call(hands.BIND_GATEWAY, target, f"apply Gateway and routes of {hostname}")
+            if not bound.bound:
+                return await self._undone(target, bound)
+            edge = await self._call(hands.VERIFY_EDGE, target, f"see {hostname} served on every address")
+        except StepRefusedError as refused:
+            return await self._undone(target, BindingResult(bound=False, findings=(refused.finding,)))
+        except asyncio.CancelledError:
+            await self._undone(target, BindingResult(bound=False))
             raise
         if edge.serving:
             return BindingResult(bound=True, edge=edge)
-        await self._undo(target)
+        seen = dataclasses.replace(edge, findings=())
+        return await self._undone(target, BindingResult(bound=False, edge=seen, findings=edge.findings))
+
+    async def _undone(self, target: CertificateTarget, result: BindingResult) -> BindingResult:
+        """The result with the finding that says what was taken away."""
+        hostname = target.request.hostname
+        try:
+            await shielded(self._call(hands.UNBIND_GATEWAY, target, "take port 443 and the routes away again"))
+        except StepRefusedError as refused:
+            left = findings.UNDO_INCOMPLETE.found(
+                subject=hostname, problem=refused.finding.problem, fix=refused.finding.fix
+            )
+            return dataclasses.replace(result, bound=False, findings=(*result.findings, left))
         undone = findings.GATEWAY_BINDING_UNDONE.found(
             subject=hostname,
             problem="The edge did not serve the certificate as it should; port 443 and the routes were taken away.",
             fix="Mend what the other findings name, then ask for a check.",
         )
-        said = (*edge.findings, undone)
-        return BindingResult(bound=False, edge=dataclasses.replace(edge, findings=()), findings=said)
+        return dataclasses.replace(result, bound=False, findings=(*result.findings, undone))
 
-    async def _undo(self, target: CertificateTarget) -> None:
-        await workflow.execute_activity_method(
-            GatewayActivities.unbind_gateway,
-            target,
-            start_to_close_timeout=timeouts.CALL,
-            retry_policy=timeouts.SURROUNDINGS,
-            summary="take port 443 and the routes away again",
+    async def _call(self, hand: Hand[CertificateTarget, R], target: CertificateTarget, summary: str) -> R:
+        request = target.request
+        return await call(
+            hand, target, summary=summary, subject=request.hostname, tell=tell_parent, tenant=request.tenant
         )

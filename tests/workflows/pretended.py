@@ -1,0 +1,273 @@
+"""Activities that pretend: the names and types of the real ones, answers from a script, and a record of each call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+from temporalio import activity
+from temporalio.api.testservice.v1 import UnlockTimeSkippingRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from lifecycle import progress, queues
+from lifecycle.domain import (
+    CertificateFacts,
+    DomainState,
+    DomainStatus,
+    IssuerRef,
+    Observation,
+    OnboardingRequest,
+    Route,
+    RoutingStatus,
+    ServedAt,
+)
+from lifecycle.steps import (
+    BackupReport,
+    BindingResult,
+    CertificateTarget,
+    Cleanup,
+    EdgeReport,
+    FleetReviewReport,
+    IssuanceResult,
+    IssuerStatus,
+    PlatformInspection,
+    PlatformVerdict,
+    PreflightReport,
+    Proof,
+    ReleaseFacts,
+    RenewalRequest,
+    RenewalResult,
+    ReservationResult,
+    RestoreReport,
+)
+from worker.sandbox import workflow_runner
+from workflows import WORKFLOWS
+from workflows.domain import DomainOnboarding
+from workflows.hands import HANDS, Hand
+
+ADDRESSES = ("203.0.113.7", "2001:db8::7")
+Answer = Callable[[Any], Any]
+
+
+def request(*hostnames: str, tenant: str = "acme") -> OnboardingRequest:
+    return OnboardingRequest(
+        tenant=tenant,
+        hostnames=hostnames or ("shop.example.com", "www.shop.example.com"),
+        issuer=IssuerRef(name="letsencrypt"),
+        routes=(
+            Route(prefix="/api", service="api-service", port=8080),
+            Route(prefix="/", service="frontend-service", port=80),
+        ),
+    )
+
+
+def begin(*hostnames: str, tenant: str = "acme") -> DomainState:
+    return progress.begin(request(*hostnames, tenant=tenant))
+
+
+class World:
+    """What the activities find. A script for a name is used up first: values, exceptions, or functions."""
+
+    def __init__(self, environment: WorkflowEnvironment, *, cached: int = 100) -> None:
+        self.environment = environment
+        self.cached = cached
+        self.life = timedelta(days=90)
+        self.issued = 0
+        self.calls: list[str] = []
+        self.arguments: dict[str, list[Any]] = defaultdict(list)
+        self.script: dict[str, list[Any]] = defaultdict(list)
+
+    async def now(self) -> datetime:
+        return await self.environment.get_current_time()
+
+    async def sleep(self, duration: timedelta) -> None:
+        """Let time pass, in parts: a call to the server has half a minute of real time."""
+        while duration > timedelta():
+            part = min(duration, timedelta(days=30))
+            await self.environment.sleep(part)
+            duration -= part
+
+    async def facts(self, target: OnboardingRequest) -> CertificateFacts:
+        now = (await self.now()).replace(microsecond=0)
+        return CertificateFacts(
+            fingerprint=self.fingerprint(),
+            serial=f"{self.issued:032x}",
+            issuer="CN=R11,O=Let's Encrypt,C=US",
+            dns_names=target.hostnames,
+            not_before=now - timedelta(hours=1),
+            not_after=now - timedelta(hours=1) + self.life,
+            public_key="ECDSA 256",
+            public_key_fingerprint=hashlib.sha256(f"key{self.issued}".encode()).hexdigest(),
+            chain_length=2,
+        )
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(f"certificate {self.issued}".encode()).hexdigest()
+
+    async def issue(self, target: OnboardingRequest) -> IssuanceResult:
+        self.issued += 1
+        facts = await self.facts(target)
+        now = await self.now()
+        return IssuanceResult(
+            ready=True,
+            secret=facts,
+            renewal_at=facts.not_before + self.life * 2 / 3,
+            order=f"shop-example-com-{self.issued}",
+            orders=1,
+            evidence=(
+                Observation(at=now, step="Challenge for shop.example.com", detail="valid"),
+                Observation(at=now, step="Certificate", detail="Ready"),
+            ),
+        )
+
+    def edge(self, target: OnboardingRequest, *, problem: str = "") -> EdgeReport:
+        served = tuple(
+            ServedAt(
+                address=address,
+                hostname=hostname,
+                fingerprint=self.fingerprint(),
+                chain_verified=True,
+                protocol="TLSv1.3",
+                cipher="TLS_AES_256_GCM_SHA384",
+                redirect="301",
+                routes=("/ 200", "/api 200"),
+                problem=problem,
+            )
+            for address in ADDRESSES
+            for hostname in target.hostnames
+        )
+        return EdgeReport(serving=not problem, fingerprint=self.fingerprint(), served=served)
+
+    async def answer(self, hand: Hand[Any, Any], argument: Any) -> Any:
+        self.calls.append(hand.name)
+        self.arguments[hand.name].append(argument)
+        script = self.script[hand.name]
+        if script:
+            told = script[0] if callable(script[0]) else script.pop(0)
+            if callable(told):
+                told = told(argument)
+                if isinstance(told, Awaitable):
+                    told = await told
+            if isinstance(told, BaseException):
+                raise told
+            if told is not None:
+                return told
+        match argument:
+            case OnboardingRequest():
+                return PreflightReport(routing=RoutingStatus.POINTED, may_proceed=True, gateway_addresses=ADDRESSES)
+            case CertificateTarget():
+                return await self._domain(hand.name, argument.request)
+            case RenewalRequest():
+                issuance = await self.issue(argument.request)
+                return RenewalResult(issuance=issuance, edge=self.edge(argument.request))
+        return self._other(hand.name, argument)
+
+    async def _domain(self, name: str, target: OnboardingRequest) -> Any:
+        match name:
+            case "apply_certificate":
+                return IssuanceResult(ready=False)
+            case "await_certificate":
+                return await self.issue(target)
+            case "inspect_secret":
+                return IssuanceResult(ready=True)
+            case "bind_gateway":
+                return BindingResult(bound=True)
+            case "verify_edge":
+                return self.edge(target)
+        return Cleanup(removed=(f"what {name} removes",))
+
+    def _other(self, name: str, argument: Any) -> Any:
+        backup = BackupReport(name="20270101T000000Z.age", bytes=4096, sha256="ab" * 32, counts=(("Secret", 3),))
+        return {
+            "reserve_names": lambda: ReservationResult(),
+            "release_names": lambda: Cleanup(),
+            "inspect_platform": lambda: PlatformInspection(
+                verdict=PlatformVerdict.INSTALL, kubernetes="v1.36.3", istio="1.31.0", installed=""
+            ),
+            "install_release": lambda: ReleaseFacts(
+                name="cert-manager",
+                namespace="cert-manager",
+                revision=1,
+                previous_revision=0,
+                app_version="v1.21.2",
+                changed=True,
+            ),
+            "roll_back_release": lambda: Cleanup(removed=("release cert-manager",)),
+            "prove_webhook": lambda: Proof(detail="the webhook admitted a dry run", pods=("a", "b", "c")),
+            "prove_issuance": lambda: Proof(detail="a canary was issued", fingerprint="cd" * 32),
+            "apply_issuer": lambda: IssuerStatus(ref=argument.ref, step="applied", ready=False),
+            "await_issuer": lambda: IssuerStatus(ref=argument.ref, step="ready", ready=True, account="acct/1"),
+            "review_fleet": lambda: FleetReviewReport(certificates=300, ours=299),
+            "take_backup": lambda: backup,
+            "verify_backup": lambda: dataclasses.replace(backup, verified=True, verified_how="opened"),
+            "prune_backups": lambda: dataclasses.replace(backup, removed=("oldest.age",)),
+            "restore_backup": lambda: RestoreReport(backup=argument.backup, equal=True),
+        }[name]()
+
+    def activities(self) -> list[Callable[..., Any]]:
+        return [self._pretend(hand) for hand in HANDS]
+
+    def _pretend(self, hand: Hand[Any, Any]) -> Callable[..., Any]:
+        async def pretend(argument: Any) -> Any:
+            return await self.answer(hand, argument)
+
+        pretend.__annotations__ = {"argument": hand.takes, "return": hand.gives}
+        return activity.defn(name=hand.name)(pretend)
+
+
+@asynccontextmanager
+async def working(client: Client, world: World) -> AsyncIterator[None]:
+    """Workers on all queues."""
+    pretended = world.activities()
+    async with AsyncExitStack() as stack:
+        for queue in queues.QUEUES:
+            workflows = {"workflows": list(WORKFLOWS)} if queue == queues.WORKFLOWS else {}
+            await stack.enter_async_context(
+                Worker(
+                    client,
+                    task_queue=queue,
+                    activities=pretended,
+                    workflow_runner=workflow_runner(),
+                    max_cached_workflows=world.cached if workflows else 0,
+                    max_heartbeat_throttle_interval=timedelta(seconds=1),
+                    **workflows,
+                )
+            )
+        yield
+
+
+async def status_of(client: Client, workflow_id: str) -> DomainStatus:
+    """The domain's status. A query that meets the end of a run is lost on the time-skipping server: asked again."""
+    for _ in range(20):
+        try:
+            return await client.get_workflow_handle(workflow_id).query(
+                DomainOnboarding.status, rpc_timeout=timedelta(seconds=2)
+            )
+        except RPCError:
+            with contextlib.suppress(RPCError):  # what it lost holds the server's clock
+                await client.test_service.unlock_time_skipping(UnlockTimeSkippingRequest())
+        await asyncio.sleep(0.05)
+    message = f"{workflow_id} does not answer"
+    raise AssertionError(message)
+
+
+async def seen(client: Client, workflow_id: str, condition: Callable[[DomainStatus], bool]) -> DomainStatus:
+    """The first status that the condition holds for; within ten seconds of real time."""
+    status: DomainStatus | None = None
+    for _ in range(200):
+        status = await status_of(client, workflow_id)
+        if condition(status):
+            return status
+        await asyncio.sleep(0.05)
+    message = f"never seen; last: {status}"
+    raise AssertionError(message)

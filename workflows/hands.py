@@ -1,0 +1,183 @@
+"""Every activity that a workflow may call: its name, what it takes and gives, where it runs and how long it may take.
+
+Called by name, so that a workflow's sandbox never loads a cluster's client, and so that the limits of each are in one
+place; a test compares this table with the activities themselves. How a call is tried again is `workflows.calling`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Generic, TypeVar
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from lifecycle import queues
+    from lifecycle.domain import OnboardingRequest
+    from lifecycle.steps import (
+        BackupReport,
+        BackupRequest,
+        BindingResult,
+        CertificateTarget,
+        Cleanup,
+        EdgeReport,
+        FleetReviewReport,
+        FleetReviewRequest,
+        IssuanceResult,
+        IssuerRequest,
+        IssuerStatus,
+        PlatformInspection,
+        PlatformRequest,
+        PreflightReport,
+        Proof,
+        ProofRequest,
+        ReleaseFacts,
+        RenewalRequest,
+        RenewalResult,
+        Reservation,
+        ReservationResult,
+        RestoreReport,
+        RestoreRequest,
+        RollbackRequest,
+    )
+    from workflows import timeouts
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hand(Generic[A, R]):
+    """One activity.
+
+    Attributes:
+        limit: start to close, of one attempt.
+        heartbeat: set for watches; cancellation reaches them with it.
+        mutates: a cancelled one is waited for, so that what undoes it comes after it.
+    """
+
+    name: str
+    takes: type[A]
+    gives: type[R]
+    queue: str
+    limit: timedelta = timeouts.CALL
+    heartbeat: timedelta | None = None
+    mutates: bool = True
+
+
+RESERVE_NAMES = Hand(name="reserve_names", takes=Reservation, gives=ReservationResult, queue=queues.PROBE)
+RELEASE_NAMES = Hand(name="release_names", takes=Reservation, gives=Cleanup, queue=queues.PROBE)
+CHECK_PREFLIGHT = Hand(
+    name="check_preflight",
+    takes=OnboardingRequest,
+    gives=PreflightReport,
+    queue=queues.PROBE,
+    limit=timeouts.PREFLIGHT,
+    mutates=False,
+)
+APPLY_CERTIFICATE = Hand(name="apply_certificate", takes=CertificateTarget, gives=IssuanceResult, queue=queues.CLUSTER)
+AWAIT_CERTIFICATE = Hand(
+    name="await_certificate",
+    takes=CertificateTarget,
+    gives=IssuanceResult,
+    queue=queues.CLUSTER,
+    limit=timeouts.ISSUANCE,
+    heartbeat=timeouts.HEARTBEAT,
+)
+SEE_RENEWAL_THROUGH = Hand(
+    name="see_renewal_through",
+    takes=RenewalRequest,
+    gives=RenewalResult,
+    queue=queues.CLUSTER,
+    limit=timeouts.ISSUANCE,
+    heartbeat=timeouts.HEARTBEAT,
+)
+REMOVE_CERTIFICATE = Hand(name="remove_certificate", takes=CertificateTarget, gives=Cleanup, queue=queues.CLUSTER)
+INSPECT_SECRET = Hand(
+    name="inspect_secret", takes=CertificateTarget, gives=IssuanceResult, queue=queues.CLUSTER, mutates=False
+)
+BIND_GATEWAY = Hand(name="bind_gateway", takes=CertificateTarget, gives=BindingResult, queue=queues.CLUSTER)
+UNBIND_GATEWAY = Hand(name="unbind_gateway", takes=CertificateTarget, gives=Cleanup, queue=queues.CLUSTER)
+VERIFY_EDGE = Hand(
+    name="verify_edge",
+    takes=CertificateTarget,
+    gives=EdgeReport,
+    queue=queues.PROBE,
+    limit=timeouts.VERIFICATION,
+    heartbeat=timeouts.HEARTBEAT,
+    mutates=False,
+)
+REVIEW_FLEET = Hand(
+    name="review_fleet",
+    takes=FleetReviewRequest,
+    gives=FleetReviewReport,
+    queue=queues.PROBE,
+    limit=timeouts.REVIEW,
+    heartbeat=timedelta(minutes=1),
+)
+APPLY_ISSUER = Hand(name="apply_issuer", takes=IssuerRequest, gives=IssuerStatus, queue=queues.CLUSTER)
+AWAIT_ISSUER = Hand(
+    name="await_issuer",
+    takes=IssuerRequest,
+    gives=IssuerStatus,
+    queue=queues.CLUSTER,
+    limit=timeouts.ISSUER,
+    heartbeat=timeouts.HEARTBEAT,
+    mutates=False,
+)
+INSPECT_PLATFORM = Hand(
+    name="inspect_platform",
+    takes=PlatformRequest,
+    gives=PlatformInspection,
+    queue=queues.PLATFORM,
+    limit=timeouts.PROOF,
+    mutates=False,
+)
+INSTALL_RELEASE = Hand(
+    name="install_release",
+    takes=PlatformRequest,
+    gives=ReleaseFacts,
+    queue=queues.PLATFORM,
+    limit=timeouts.HELM,
+    heartbeat=timeouts.HEARTBEAT,
+)
+ROLL_BACK_RELEASE = Hand(
+    name="roll_back_release",
+    takes=RollbackRequest,
+    gives=Cleanup,
+    queue=queues.PLATFORM,
+    limit=timeouts.HELM,
+    heartbeat=timeouts.HEARTBEAT,
+)
+PROVE_WEBHOOK = Hand(
+    name="prove_webhook",
+    takes=ProofRequest,
+    gives=Proof,
+    queue=queues.PLATFORM,
+    limit=timeouts.PROOF,
+    heartbeat=timeouts.HEARTBEAT,
+)
+PROVE_ISSUANCE = Hand(
+    name="prove_issuance",
+    takes=ProofRequest,
+    gives=Proof,
+    queue=queues.PLATFORM,
+    limit=timeouts.PROOF,
+    heartbeat=timeouts.HEARTBEAT,
+)
+TAKE_BACKUP = Hand(
+    name="take_backup", takes=BackupRequest, gives=BackupReport, queue=queues.PLATFORM, limit=timeouts.BACKUP
+)
+VERIFY_BACKUP = Hand(
+    name="verify_backup", takes=BackupReport, gives=BackupReport, queue=queues.PLATFORM, limit=timeouts.BACKUP
+)
+PRUNE_BACKUPS = Hand(
+    name="prune_backups", takes=BackupRequest, gives=BackupReport, queue=queues.PLATFORM, limit=timeouts.BACKUP
+)
+RESTORE_BACKUP = Hand(
+    name="restore_backup", takes=RestoreRequest, gives=RestoreReport, queue=queues.PLATFORM, limit=timeouts.BACKUP
+)
+
+HANDS: tuple[Hand[Any, Any], ...] = tuple(value for value in list(globals().values()) if isinstance(value, Hand))
+"""The whole table."""
