@@ -89,6 +89,25 @@ def issuing_since(certificate: Document) -> datetime | None:
     return _instant(issuing.get("lastTransitionTime")) if issuing.get("status") == "True" else None
 
 
+def issuing_by_hand(certificate: Document, now: datetime) -> list[dict[str, Any]] | None:
+    """The status conditions that make cert-manager renew now, as `cmctl renew` sets them; None where it does already.
+
+    Deleting the Secret would do it too, and leave the gateway without a certificate meanwhile.
+    """
+    if issuing_since(certificate) is not None:
+        return None
+    kept = [dict(condition) for kind, condition in conditions_of(certificate).items() if kind != "Issuing"]
+    asked = {
+        "type": "Issuing",
+        "status": "True",
+        "reason": "ManuallyTriggered",
+        "message": "Certificate re-issuance manually triggered",
+        "lastTransitionTime": f"{now:%Y-%m-%dT%H:%M:%SZ}",
+        "observedGeneration": certificate["metadata"].get("generation", 0),
+    }
+    return [*kept, asked]
+
+
 def ready_seconds(certificate: Document, began: datetime | None, now: datetime) -> float:
     """cert-manager's own time, from the beginning to Ready, in whole seconds as it keeps them.
 
