@@ -22,6 +22,7 @@ async def denied(cluster: DynamicClient, permissions: Iterable[Permission]) -> t
     """Those of the permissions that we do not have, each once, in their order. Raises ApplicationError."""
     unique = {permission[:4]: permission for permission in reversed(list(permissions))}
     limit = asyncio.Semaphore(_AT_ONCE)
+    kind = await kubernetes.resource(cluster, "authorization.k8s.io/v1", "SelfSubjectAccessReview")
 
     async def allowed(permission: Permission) -> bool:
         resource, _, subresource = permission.resource.partition("/")
@@ -37,11 +38,9 @@ async def denied(cluster: DynamicClient, permissions: Iterable[Permission]) -> t
             "kind": "SelfSubjectAccessReview",
             "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
         }
-        async with limit:
-            with kubernetes.translated("ask for our own permissions"):
-                kind = await cluster.resources.get(api_version="authorization.k8s.io/v1", kind=body["kind"])
-                answer = await cluster.create(kind, body=body, _request_timeout=kubernetes.CALL_SECONDS)
-                return bool(answer.to_dict()["status"].get("allowed"))
+        async with limit, kubernetes.answering(cluster, "ask for our own permissions"):
+            answer = await cluster.create(kind, body=body, _request_timeout=kubernetes.CALL_SECONDS)
+            return bool(answer.to_dict()["status"].get("allowed"))
 
     asked = list(reversed(unique.values()))
     answers = await asyncio.gather(*(allowed(permission) for permission in asked))
