@@ -35,7 +35,7 @@ _MISSING_SECONDS = 5.0
 """The Certificate was applied before: where the watch does not show it by then, it is gone."""
 
 _CONTROLLER_SECONDS = 5.0
-_UNREACHABLE_SECONDS = 10.0
+_LONG_SECONDS = 10.0
 _MOST_EVIDENCE = 12
 
 _CONTROLLER = "app.kubernetes.io/name=cert-manager,app.kubernetes.io/component=controller"
@@ -104,10 +104,9 @@ class IssuanceWatch:
         """What is waited for, for people."""
         now = _now()
         for uid, since in self._open.items():
-            status = self._challenges[uid].get("status") or {}
-            if status.get("state") in {"", "pending", None} and now - since > _UNREACHABLE_SECONDS:
-                hostname = self._challenges[uid]["spec"]["dnsName"]
-                return said(f"the challenge for {hostname} is open for {now - since:.0f} s: {status.get('reason', '')}")
+            hostname, seen = self._challenges[uid]["spec"]["dnsName"], _state(self._challenges[uid])
+            waited = f" for {now - since:.0f} s" if now - since > _LONG_SECONDS else ""
+            return said(f"waiting{waited} for the challenge of {hostname}: {seen or 'not presented yet'}")
         return self._words
 
     async def run(self) -> IssuanceResult:
