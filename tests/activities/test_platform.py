@@ -1,0 +1,374 @@
+"""cert-manager is brought to a cluster that has none, by an account with the rights of `deploy/rbac.yaml` and no more.
+
+The tests of this file tell one story on one lab of their own, in their order: what fails first leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import yaml
+from kubernetes.aio.dynamic import DynamicClient
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from activities import kubernetes
+from activities.platform import PlatformActivities, PlatformSettings
+from lab.accounts import service_account_kubeconfig
+from lab.cluster import GATEWAY_ADDRESSES, Lab, run_lab
+from lifecycle.findings import Finding
+from lifecycle.steps import PlatformRequest, PlatformVerdict, ProofRequest, ReleaseFacts, RollbackRequest
+
+pytestmark = pytest.mark.lab
+
+A, R = TypeVar("A"), TypeVar("R")
+
+NAMESPACE = "cert-manager"
+REQUEST = PlatformRequest(cluster="lab")
+WITHOUT_IMAGE = dataclasses.replace(
+    REQUEST, values=json.dumps({"cainjector": {"image": {"repository": "registry.invalid/nothing"}}})
+)
+PROOF = ProofRequest(namespace=NAMESPACE)
+LEASE = {"leaseDuration": "8s", "renewDeadline": "5s", "retryPeriod": "1s"}
+"""A controller whose release is removed cannot hand its lease back; the next one has to wait for its end."""
+
+RBAC = Path(__file__).parents[2] / "deploy" / "rbac.yaml"
+
+
+@pytest.fixture(scope="module")
+async def bare(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
+    """A lab without cert-manager, with our accounts."""
+    async with run_lab(tmp_path_factory.mktemp("bare")) as running:
+        await apply_accounts(running)
+        yield running
+
+
+async def apply_accounts(lab: Lab) -> None:
+    for document in yaml.safe_load_all(RBAC.read_text()):
+        await lab.apply(document)
+
+
+@pytest.fixture(scope="module")
+async def kubeconfig(bare: Lab) -> Path:
+    """Of the installer."""
+    return await service_account_kubeconfig(bare, "certwright", "certwright-installer", bare.directory / "installer")
+
+
+@pytest.fixture(scope="module")
+async def cluster(kubeconfig: Path) -> AsyncIterator[DynamicClient]:
+    async with kubernetes.connect(str(kubeconfig)) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="module")
+def settings(bare: Lab, kubeconfig: Path) -> PlatformSettings:
+    return PlatformSettings(
+        helm=str(bare.programs.binaries / "helm"),
+        kubeconfig=str(kubeconfig),
+        chart=str(bare.programs.cert_manager_chart),
+        extra_values=json.dumps({**bare.cert_manager_values, "global": {"leaderElection": LEASE}}),
+        helm_seconds=60,
+        proof_seconds=30,
+    )
+
+
+@pytest.fixture
+def platform(cluster: DynamicClient, settings: PlatformSettings) -> PlatformActivities:
+    return PlatformActivities(cluster, settings)
+
+
+@pytest.fixture
+def impatient(cluster: DynamicClient, settings: PlatformSettings) -> PlatformActivities:
+    return PlatformActivities(cluster, dataclasses.replace(settings, helm_seconds=6, proof_seconds=3))
+
+
+async def run(work: Callable[[A], Awaitable[R]], argument: A, *, workflow: str = "first-run") -> R:
+    """One activity as a worker would run it, for the workflow run of that id."""
+    environment = ActivityEnvironment()
+    environment.info = dataclasses.replace(environment.info, workflow_run_id=workflow)
+    return await environment.run(work, argument)
+
+
+async def refused(work: Awaitable[object]) -> Finding:
+    """The finding with which an activity refuses."""
+    with pytest.raises(ApplicationError) as raised:
+        await work
+    assert raised.value.non_retryable, raised.value.message
+    found = raised.value.details[0]
+    assert isinstance(found, Finding)
+    return found
+
+
+async def names(lab: Lab, path: str) -> set[str]:
+    return {item["metadata"]["name"] for item in (await lab.api.call("GET", path))["items"]}
+
+
+async def left_of_release(lab: Lab) -> set[str]:
+    """What there is of a release in cert-manager's namespace."""
+    base = f"/api/v1/namespaces/{NAMESPACE}"
+    found = set()
+    for path in (
+        f"{base}/pods",
+        f"{base}/secrets?labelSelector=owner=helm",
+        f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments",
+    ):
+        found |= await names(lab, path)
+    return found
+
+
+async def revisions(lab: Lab) -> list[dict[str, Any]]:
+    history: list[dict[str, Any]] = json.loads(
+        await lab.helm("history", "cert-manager", "-n", NAMESPACE, "--output", "json")
+    )
+    return history
+
+
+# --- before it is there -----------------------------------------------------------------------------------------------
+
+
+async def test_a_bare_cluster_may_be_installed_on(platform: PlatformActivities) -> None:
+    seen = await run(platform.inspect_platform, REQUEST)
+    assert [finding.problem for finding in seen.findings if finding.severity == "error"] == []
+    assert seen.verdict is PlatformVerdict.INSTALL
+    assert seen.kubernetes.startswith("v1.36.")
+    assert seen.istio
+    assert seen.installed == ""
+    assert seen.gateway_addresses == GATEWAY_ADDRESSES
+
+
+async def test_an_account_without_rights_hears_which_rules_to_add(bare: Lab, settings: PlatformSettings) -> None:
+    path = await service_account_kubeconfig(bare, "certwright", "default", bare.directory / "nobody")
+    async with kubernetes.connect(str(path)) as connected:
+        nobody = PlatformActivities(connected, dataclasses.replace(settings, kubeconfig=str(path)))
+        seen = await run(nobody.inspect_platform, REQUEST)
+    assert seen.verdict is PlatformVerdict.REFUSE
+    assert {"CW1801"} == {finding.code for finding in seen.findings}
+    problems = {finding.problem: finding.fix for finding in seen.findings}
+    (fix,) = (fix for problem, fix in problems.items() if "may not list pods in namespace istio-system" in problem)
+    assert '- {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}' in fix
+
+
+async def test_a_permission_that_helm_misses_is_named_and_nothing_stays(
+    bare: Lab, platform: PlatformActivities
+) -> None:
+    binding = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/certwright-installer"
+    await bare.api.call("DELETE", binding)
+    try:
+        seen = await run(platform.inspect_platform, REQUEST)
+        found = await refused(run(platform.install_release, REQUEST))
+    finally:
+        await apply_accounts(bare)
+    assert seen.verdict is PlatformVerdict.REFUSE
+    assert {"CW1801"} == {finding.code for finding in seen.findings if finding.severity == "error"}
+    assert found.code == "CW1801"
+    assert "The worker may not" in found.problem
+    assert await left_of_release(bare) == set()
+
+
+async def test_a_chart_that_cannot_get_ready_is_taken_back_and_the_pod_is_named(
+    bare: Lab, impatient: PlatformActivities
+) -> None:
+    found = await refused(run(impatient.install_release, WITHOUT_IMAGE))
+    assert found.code == "CW1012"
+    assert "registry.invalid/nothing" in found.problem
+    assert "cert-manager-cainjector" in found.subject
+    assert await left_of_release(bare) == set()
+
+
+async def test_a_cancelled_installation_is_taken_back(bare: Lab, platform: PlatformActivities) -> None:
+    environment = ActivityEnvironment()
+    working = asyncio.create_task(environment.run(platform.install_release, WITHOUT_IMAGE))
+    await bare.until(f"/api/v1/namespaces/{NAMESPACE}/pods", lambda item: True, seconds=30)
+    environment.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert await left_of_release(bare) == set()
+
+
+async def test_what_a_killed_run_left_pending_is_cleared_away_by_that_run_only(
+    bare: Lab, platform: PlatformActivities, settings: PlatformSettings
+) -> None:
+    command = [
+        settings.helm,
+        "upgrade",
+        "--install",
+        "--wait",
+        "cert-manager",
+        settings.chart,
+        "--namespace",
+        NAMESPACE,
+    ]
+    command += ["--labels", "certwright.dev/run=killed-run", "--set", "crds.enabled=true"]
+    lease = {**LEASE, "namespace": NAMESPACE}
+    command += ["--set-json", f"global.leaderElection={json.dumps(lease)}"]
+    command += ["--set", "cainjector.image.repository=registry.invalid/nothing"]
+    quiet = asyncio.subprocess.DEVNULL
+    helm = await asyncio.create_subprocess_exec(*command, env=bare.environment, stdout=quiet, stderr=quiet)
+    try:
+        await bare.until(f"/api/v1/namespaces/{NAMESPACE}/pods", lambda item: True, seconds=30)
+    finally:
+        helm.kill()
+        await helm.wait()
+    seen = await run(platform.inspect_platform, REQUEST)
+    assert {"CW1011"} == {finding.code for finding in seen.findings if finding.severity == "error"}
+    assert (await refused(run(platform.install_release, REQUEST))).code == "CW1011"
+    facts = await run(platform.install_release, REQUEST, workflow="killed-run")
+    assert facts.changed
+    assert [revision["status"] for revision in await revisions(bare)] == ["deployed"]
+
+
+# --- while it is there ------------------------------------------------------------------------------------------------
+
+
+async def test_it_was_installed_from_nothing(bare: Lab, platform: PlatformActivities) -> None:
+    facts = await run(platform.install_release, REQUEST, workflow="killed-run")
+    expected = ReleaseFacts(
+        name="cert-manager",
+        namespace=NAMESPACE,
+        revision=1,
+        previous_revision=0,
+        app_version="v1.21.2",
+        changed=True,
+    )
+    assert expected == facts  # a later attempt of the run that installed it tells what that one did
+
+
+async def test_a_second_run_changes_nothing(bare: Lab, platform: PlatformActivities) -> None:
+    seen = await run(platform.inspect_platform, REQUEST)
+    assert seen.verdict is PlatformVerdict.KEEP
+    assert (seen.installed, seen.namespace) == ("v1.21.2", NAMESPACE)
+    facts = await run(platform.install_release, REQUEST, workflow="second-run")
+    assert (facts.changed, facts.revision, facts.previous_revision) == (False, 1, 1)
+    assert len(await revisions(bare)) == 1
+
+
+async def test_the_webhook_is_proved(platform: PlatformActivities) -> None:
+    proof = await run(platform.prove_webhook, PROOF)
+    assert proof.findings == ()
+    assert len(proof.pods) == 3
+
+
+async def test_a_canary_is_issued_and_nothing_of_it_stays(bare: Lab, platform: PlatformActivities) -> None:
+    secrets = await names(bare, f"/api/v1/namespaces/{NAMESPACE}/secrets")
+    proof = await run(platform.prove_issuance, PROOF)
+    assert proof.findings == ()
+    assert len(proof.fingerprint) == 64
+    assert secrets == await names(bare, f"/api/v1/namespaces/{NAMESPACE}/secrets")
+    for kind in ("certificates", "issuers"):
+        assert await names(bare, f"/apis/cert-manager.io/v1/namespaces/{NAMESPACE}/{kind}") == set()
+
+
+async def test_a_silent_controller_is_found_and_the_canary_is_taken_away(
+    bare: Lab, impatient: PlatformActivities
+) -> None:
+    await scale(bare, 0)
+    try:
+        webhook = await run(impatient.prove_webhook, PROOF)
+        issuance = await run(impatient.prove_issuance, PROOF)
+    finally:
+        await scale(bare, 1)
+    assert [finding.code for finding in webhook.findings] == ["CW1012"]
+    assert [finding.code for finding in issuance.findings] == ["CW1014"]
+    for kind in ("certificates", "issuers"):
+        assert await names(bare, f"/apis/cert-manager.io/v1/namespaces/{NAMESPACE}/{kind}") == set()
+
+
+async def scale(lab: Lab, replicas: int) -> None:
+    await lab.api.call(
+        "PATCH",
+        f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/cert-manager",
+        body={"spec": {"replicas": replicas}},
+        content_type="application/merge-patch+json",
+    )
+    if replicas:
+        await lab.deployment_available(NAMESPACE, "cert-manager")
+
+
+async def test_other_values_are_an_upgrade_that_loses_nothing_and_can_be_rolled_back(
+    bare: Lab, platform: PlatformActivities
+) -> None:
+    await bare.helm(
+        "upgrade",
+        "cert-manager",
+        str(bare.programs.cert_manager_chart),
+        "-n",
+        NAMESPACE,
+        "--reuse-values",
+        "--set",
+        "podAnnotations.operator=mine",
+    )
+    wish = dataclasses.replace(REQUEST, values=json.dumps({"podAnnotations": {"certwright": "ours"}}))
+    seen = await run(platform.inspect_platform, wish)
+    assert seen.verdict is PlatformVerdict.UPGRADE
+    facts = await run(platform.install_release, wish, workflow="upgrading")
+    assert (facts.changed, facts.revision, facts.previous_revision) == (True, 3, 2)
+    path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/cert-manager"
+    annotations = (await bare.api.call("GET", path))["spec"]["template"]["metadata"]["annotations"]
+    assert {"operator": "mine", "certwright": "ours"}.items() <= annotations.items()
+    back = RollbackRequest(name=facts.name, namespace=facts.namespace, revision=facts.previous_revision)
+    assert (await run(platform.roll_back_release, back)).removed != ()
+    assert (await run(platform.roll_back_release, back)).removed == ()
+    assert len(await revisions(bare)) == 4
+    annotations = (await bare.api.call("GET", path))["spec"]["template"]["metadata"]["annotations"]
+    assert "certwright" not in annotations
+
+
+async def test_an_upgrade_that_cannot_get_ready_is_rolled_back(bare: Lab, impatient: PlatformActivities) -> None:
+    found = await refused(run(impatient.install_release, WITHOUT_IMAGE, workflow="failing"))
+    assert found.code == "CW1012"
+    last = (await revisions(bare))[-1]
+    assert last["status"] == "deployed"
+    assert last["description"].startswith("Rollback to")
+    assert (await run(impatient.prove_webhook, PROOF)).findings == ()
+
+
+async def test_a_version_older_than_the_running_one_is_refused(platform: PlatformActivities) -> None:
+    seen = await run(platform.inspect_platform, dataclasses.replace(REQUEST, version="v1.20.3"))
+    assert seen.verdict is PlatformVerdict.REFUSE
+    assert {"CW1008"} == {finding.code for finding in seen.findings if finding.severity == "error"}
+
+
+async def test_a_directory_with_another_version_is_refused(bare: Lab, platform: PlatformActivities) -> None:
+    found = await refused(run(platform.install_release, dataclasses.replace(REQUEST, version="v1.21.9")))
+    assert "v1.21.2" in found.problem
+    assert "v1.21.9" in found.problem
+
+
+async def test_a_second_cert_manager_is_refused(bare: Lab, platform: PlatformActivities) -> None:
+    labels = {"app.kubernetes.io/name": "cert-manager", "app.kubernetes.io/component": "controller"}
+    container = {"name": "controller", "image": "registry.invalid/cert-manager-controller:v1.19.0"}
+    path = "/apis/apps/v1/namespaces/default/deployments"
+    second = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "second", "namespace": "default", "labels": labels},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        },
+    }
+    await bare.api.call("POST", path, body=second)
+    try:
+        seen = await run(platform.inspect_platform, REQUEST)
+    finally:
+        await bare.api.call("DELETE", f"{path}/second")
+    assert seen.verdict is PlatformVerdict.REFUSE
+    (found,) = (finding for finding in seen.findings if finding.severity == "error")
+    assert found.code == "CW1006"
+    assert "default (v1.19.0)" in found.problem
+
+
+async def test_uninstalled_it_leaves_no_pods_and_keeps_the_definitions(bare: Lab, platform: PlatformActivities) -> None:
+    back = RollbackRequest(name="cert-manager", namespace=NAMESPACE, revision=0)
+    assert (await run(platform.roll_back_release, back)).removed != ()
+    assert (await run(platform.roll_back_release, back)).removed == ()
+    assert await left_of_release(bare) == set()
+    definitions = await names(bare, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions")
+    assert "certificates.cert-manager.io" in definitions
