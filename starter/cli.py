@@ -1,0 +1,771 @@
+"""`certwright`: the whole lifecycle from a shell.
+
+Exit codes: 0 done, 1 not as asked or failed, 2 bad input (all problems at once, field by field), 3 Temporal cannot be
+reached. ``--json`` writes the result for programs. Left out: what is done; the command line starts it and shows it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from temporalio.client import Client, RPCError, WorkflowFailureError, WorkflowHandle
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import ActivityError, FailureError
+from temporalio.service import RPCStatusCode
+
+from activities import logs
+from activities.temporal import ConnectionSettingsError, TemporalAwayError, away_if_unreachable, connected, connection
+from lifecycle import findings, queues
+from lifecycle.diagnosis import said
+from lifecycle.domain import DomainStatus, OnboardingRequest, Phase
+from lifecycle.names import Hostname, issuer_id, parse_hostname, platform_id, restore_id
+from lifecycle.progress import ENDED
+from lifecycle.requests import FieldError, parse_issuer, parse_onboarding, parse_platform
+from lifecycle.settings import period
+from lifecycle.steps import (
+    BackupReport,
+    BackupRequest,
+    IssuerRequest,
+    IssuerStatus,
+    PlatformRequest,
+    PlatformStatus,
+    RestoreReport,
+    RestoreRequest,
+)
+from starter import console, domains, schedules, search_attributes, tokens
+from starter import settings as door
+from starter.console import Screen
+from starter.domains import Source
+from starter.settings import TENANT, DoorSettings
+from workflows.backup import Backup
+from workflows.issuer import IssuerSetup
+from workflows.platform import PlatformInstallation
+from workflows.restore import Restore
+
+DONE, FAILED, BAD_INPUT, AWAY = 0, 1, 2, 3
+
+_LOOK_SECONDS = 1.0
+_CALL = timedelta(seconds=10)
+_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_BACKUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
+_BACKUP_ID = "backup/by-hand"
+
+T = TypeVar("T")
+
+
+class BadInputError(Exception):
+    """What was asked for is not well formed; all reasons."""
+
+    def __init__(self, *errors: FieldError) -> None:
+        super().__init__(f"{len(errors)} problems")
+        self.errors = errors
+
+
+class FailedError(Exception):
+    """It did not become as asked; what to do, if anything, is `fix`."""
+
+    def __init__(self, title: str, fix: str = "") -> None:
+        super().__init__(title)
+        self.fix = fix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of the command line: what was asked, where it is shown and which client does it."""
+
+    options: argparse.Namespace
+    screen: Screen
+    settings: DoorSettings
+    client: Client
+
+
+Command = Callable[[Call], Awaitable[int]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program; the exit code."""
+    # Not as defaults of the arguments: given before the command, they would be set back by the command's own.
+    given = argparse.Namespace(json=False, address="", namespace="")
+    options = _parser().parse_args(arguments, given)
+    screen = Screen(as_json=options.json)
+    try:
+        return asyncio.run(_run(options, screen))
+    except BadInputError as error:
+        screen.error("the request is not well formed", errors=error.errors)
+        return BAD_INPUT
+    except TemporalAwayError as error:
+        screen.error(str(error), "Start Temporal, or say where it is: --address HOST:PORT or TEMPORAL_ADDRESS.")
+        return AWAY
+    except FailedError as error:
+        screen.error(str(error), error.fix)
+        return FAILED
+    except domains.DomainUnknownError as error:
+        screen.error(f"there is no domain {error}", "certwright status lists those that are there")
+        return FAILED
+    except domains.NotAvailableError as error:
+        screen.error(f"{error} is not available: another tenant or domain has this name, or one of the further names")
+        return FAILED
+    except domains.RetiredError as error:
+        screen.error(f"{error} was retired", "--again begins it anew")
+        return FAILED
+    except domains.NotNowError as error:
+        screen.error(str(error))
+        return FAILED
+    except domains.TooManyError as error:
+        screen.error(f"too many requests for {error} at once", "ask again in a moment")
+        return FAILED
+    except domains.UnpreparedError as error:
+        screen.error(f"Temporal lacks our search attributes: {error}", "certwright search-attributes apply")
+        return FAILED
+    except KeyboardInterrupt:
+        screen.error("interrupted; what was started goes on", "certwright status shows it")
+        return 130
+
+
+async def _run(options: argparse.Namespace, screen: Screen) -> int:
+    chosen: Callable[..., Any] = options.command
+    if chosen is _token:
+        return _token(options, screen)
+    settings = door.load(os.environ, portal=chosen is _portal)
+    if not isinstance(settings, DoorSettings):
+        raise BadInputError(*settings)
+    try:
+        where = connection(options.address, options.namespace)
+    except ConnectionSettingsError as error:
+        fault = FieldError(field="TEMPORAL_*", value="", problem=f"cannot be read: {error}", fix="correct it")
+        raise BadInputError(fault) from None
+    if chosen is _portal:
+        return await _portal(settings, where)
+    if hasattr(options, "prepare"):  # bad input is told before anything is connected
+        options.prepared = options.prepare(options, settings)
+    command: Command = chosen
+    client = await connected(where)
+    try:
+        return await command(Call(options=options, screen=screen, settings=settings, client=client))
+    except RPCError as error:
+        raise FailedError(f"Temporal refused: {said(error.message)}") from None
+
+
+# --- platform and issuer ----------------------------------------------------------------------------------------------
+
+
+def _platform_request(options: argparse.Namespace, settings: DoorSettings) -> PlatformRequest:
+    gateway = settings.defaults.gateway
+    document: dict[str, object] = {
+        "cluster": options.cluster,
+        "chart": options.chart,
+        "version": options.version,
+        "namespace": options.cert_manager_namespace,
+        "dry_run": options.dry_run,
+        "gateway": {
+            "namespace": gateway.namespace,
+            "service": gateway.service,
+            "selector": dict(gateway.selector),
+        },
+    }
+    if options.values:
+        document["values"] = _file("--values", options.values)
+    return _good(parse_platform(document), PlatformRequest)
+
+
+async def _platform_install(call: Call) -> int:
+    request: PlatformRequest = call.options.prepared
+    handle = await _begin(call, PlatformInstallation.run, request, platform_id(request.cluster))
+    status: PlatformStatus = await _followed(call, handle, PlatformInstallation.status)
+    _show_platform(call, status)
+    verdict_only = request.dry_run and not findings.errors(status.findings)
+    return DONE if status.ready or verdict_only else FAILED
+
+
+async def _platform_status(call: Call) -> int:
+    workflow_id = platform_id(call.options.cluster)
+    handle = call.client.get_workflow_handle_for(PlatformInstallation.run, workflow_id)
+    try:
+        status = await _asked(handle.query(PlatformInstallation.status, rpc_timeout=_CALL))
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        fix = f"certwright platform install --cluster {call.options.cluster} --dry-run"
+        raise FailedError(f"nothing was installed on {call.options.cluster} from here", fix) from None
+    _show_platform(call, status)
+    return DONE if status.ready else FAILED
+
+
+def _show_platform(call: Call, status: PlatformStatus) -> None:
+    lines: list[object] = [f"{status.cluster}: {'ready' if status.ready else 'not ready'} ({status.step})"]
+    if status.inspection is not None:
+        seen = status.inspection
+        lines.append(
+            f"  Kubernetes {seen.kubernetes}, Istio {seen.istio or 'none'}, cert-manager {seen.installed or 'none'}: "
+            f"{seen.verdict.value}"
+        )
+    if status.release is not None:
+        changed = "changed" if status.release.changed else "unchanged"
+        release = f"release {status.release.name} revision {status.release.revision}"
+        lines.append(f"  {release}, {status.release.app_version}, {changed}")
+    lines += [f"  proved: {proof.detail}" for proof in status.proofs if not proof.findings]
+    if status.rolled_back:
+        lines.append("  what was changed was taken back")
+    call.screen.result(status, *lines, *console.found(status.findings))
+
+
+def _issuer_request(options: argparse.Namespace, settings: DoorSettings) -> IssuerRequest:
+    document = dict(_file("-f", options.file)) if options.file else {}
+    given = ("name", "kind", "server", "email", "profile", "account_secret", "cert_manager_namespace")
+    document |= {name: getattr(options, name) for name in given if getattr(options, name)}
+    if options.issuer_namespace:
+        document["namespace"] = options.issuer_namespace
+    if options.ca_bundle:
+        document["ca_bundle"] = _text("--ca-bundle", options.ca_bundle)
+    return _good(parse_issuer(document), IssuerRequest)
+
+
+async def _issuer_apply(call: Call) -> int:
+    request: IssuerRequest = call.options.prepared
+    handle = await _begin(call, IssuerSetup.run, request, issuer_id(request.ref))
+    status: IssuerStatus = await _followed(call, handle, IssuerSetup.status)
+    ready = "ready" if status.ready else "not ready"
+    account = f", account {status.account}" if status.account else ""
+    title = f"{status.ref.kind.value} {status.ref.name}: {ready}{account}"
+    call.screen.result(
+        status, title, *([f"  {status.detail}"] if status.detail else []), *console.found(status.findings)
+    )
+    return DONE if status.ready else FAILED
+
+
+# --- domains ----------------------------------------------------------------------------------------------------------
+
+
+def _onboarding_request(options: argparse.Namespace, settings: DoorSettings) -> OnboardingRequest:
+    errors: list[FieldError] = []
+    document: dict[str, object] = {"hostnames": options.hostname}
+    if options.issuer:
+        document["issuer"] = door.issuer(options.issuer)
+    routes = []
+    for text in options.route:
+        parsed = door.route(text)
+        if parsed is None:
+            fix = "write PREFIX=SERVICE[.NAMESPACE]:PORT, e.g. /api=api-service:8080"
+            errors.append(FieldError(field="--route", value=text[:80], problem="is no route", fix=fix))
+        else:
+            routes.append(parsed)
+    if routes or errors:
+        document["routes"] = routes or [{"prefix": "/", "service": "none", "port": 80}]
+    if options.key_algorithm:
+        document["certificate"] = {"key_algorithm": options.key_algorithm}
+    tenant = options.tenant or settings.tenant
+    if not TENANT.fullmatch(tenant):
+        fix = "write up to 63 lower-case letters, digits and -"
+        errors.append(FieldError(field="--tenant", value=tenant[:80], problem="is no tenant's name", fix=fix))
+    parsed_request = parse_onboarding(document, tenant=tenant, defaults=settings.defaults)
+    if isinstance(parsed_request, OnboardingRequest) and not errors:
+        return parsed_request
+    more = () if isinstance(parsed_request, OnboardingRequest) else parsed_request
+    raise BadInputError(*errors, *more)
+
+
+async def _onboard(call: Call) -> int:
+    request: OnboardingRequest = call.options.prepared
+    onboarded = await domains.onboard(
+        call.client, request, update_id=call.options.idempotency_key, again=call.options.again
+    )
+    if call.options.wait:
+        status = await _until(
+            call,
+            request.hostname,
+            lambda status: (
+                status.phase in (Phase.ACTIVE, Phase.SUSPENDED, *ENDED) or status.action_required is not None
+            ),
+        )
+        call.screen.result(status, *console.domain(status))
+        return DONE if status.phase is Phase.ACTIVE else FAILED
+    if onboarded.answer is None:
+        title = f"{request.hostname}: recorded; no worker has answered yet"
+        call.screen.result(onboarded, title, "  It goes on as soon as a worker runs: certwright-worker")
+        return DONE
+    title = f"{request.hostname}: {'joined who asked before' if onboarded.answer.joined else 'started'}"
+    call.screen.result(onboarded, title, *console.domain(onboarded.answer.status))
+    return DONE
+
+
+async def _status(call: Call) -> int:
+    tenant = call.options.tenant or None
+    if not call.options.hostname:
+        return await _list(call, tenant)
+    hostname = call.options.prepared
+    while True:
+        view = await domains.read(call.client, hostname, tenant)
+        if view.status is not None:
+            lines = console.domain(view.status)
+        else:
+            lines = console.summary(view.summary) if view.summary else []
+        if call.options.watch and call.screen.out.is_terminal:
+            call.screen.out.clear()
+        call.screen.result(view, *lines)
+        if not call.options.watch:
+            good = view.source is Source.DOMAIN and not findings.errors(view.status.findings if view.status else ())
+            return DONE if good else FAILED
+        if view.status is not None and view.status.phase in ENDED:
+            return DONE
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _list(call: Call, tenant: str | None) -> int:
+    found: list[domains.DomainSummary] = []
+    page = ""
+    while True:
+        part = await domains.listed(call.client, tenant, page=page, size=domains.LARGEST_PAGE, ended=call.options.ended)
+        found += part.domains
+        page = part.next_page
+        if not page:
+            break
+    whole = domains.DomainPage(domains=tuple(found))
+    call.screen.result(whole, console.fleet(whole) if found else "there are no domains")
+    return DONE
+
+
+async def _check(call: Call) -> int:
+    hostname = call.options.prepared
+    tenant = await _owner(call, hostname)
+    with call.screen.progress() as progress:
+        progress.step(f"looking at {hostname}")
+        status = await domains.check(call.client, hostname, tenant)
+    call.screen.result(status, *console.domain(status))
+    return FAILED if findings.errors(status.findings) else DONE
+
+
+async def _renew(call: Call) -> int:
+    hostname = call.options.prepared
+    before = await domains.read(call.client, hostname, None)
+    tenant = await _owner(call, hostname)
+    renewals = before.status.renewals if before.status else 0
+    with call.screen.progress() as progress:
+        progress.step(f"renewing {hostname}")
+        status = await domains.renew(call.client, hostname, tenant)
+    if call.options.wait and status.renewals <= renewals:
+        status = await _until(
+            call,
+            hostname,
+            lambda now: now.renewals > renewals or (now.phase is not Phase.RENEWING and bool(now.findings)),
+        )
+    call.screen.result(status, *console.domain(status))
+    if status.renewals > renewals:
+        return DONE
+    return FAILED if call.options.wait or status.phase is not Phase.RENEWING else DONE
+
+
+async def _cancel(call: Call) -> int:
+    hostname = call.options.prepared
+    tenant = await _owner(call, hostname)
+    if sys.stdin.isatty() and not call.options.yes:
+        question = f"Take {hostname} off the gateway and delete its certificate? [y/N] "
+        if not (await asyncio.to_thread(input, question)).lower().startswith("y"):
+            raise FailedError("nothing was done")
+    with call.screen.progress() as progress:
+        progress.step(f"taking away what was made for {hostname}")
+        status = await domains.cancel(call.client, hostname, tenant)
+        if status.phase not in ENDED:
+            status = await _until(call, hostname, lambda now: now.phase in ENDED)
+    call.screen.result(status, *console.domain(status))
+    return DONE if status.phase is Phase.RETIRED and not status.findings else FAILED
+
+
+async def _owner(call: Call, hostname: str) -> str:
+    """An operator acts for whoever has the domain."""
+    view = await domains.read(call.client, hostname, None)
+    if view.status is not None:
+        return view.status.tenant
+    return view.summary.tenant if view.summary else ""
+
+
+async def _until(call: Call, hostname: str, condition: Callable[[DomainStatus], bool]) -> DomainStatus:
+    """The first state that the condition holds for; its steps are shown meanwhile."""
+    with call.screen.progress() as progress:
+        while True:
+            view = await domains.read(call.client, hostname, None)
+            if view.status is None:
+                progress.step(f"{hostname}: no worker answers; waiting for one")
+            else:
+                progress.step(f"{hostname}: {view.status.step}")
+                if condition(view.status):
+                    return view.status
+            await asyncio.sleep(_LOOK_SECONDS)
+
+
+# --- backup -----------------------------------------------------------------------------------------------------------
+
+
+async def _backup(call: Call) -> int:
+    handle = await _begin(call, Backup.run, BackupRequest(keep=call.options.keep), _BACKUP_ID)
+    if not call.options.wait:
+        call.screen.result({"workflow_id": handle.id}, f"started: {handle.id} (--wait shows what came of it)")
+        return DONE
+    report: BackupReport = await _followed(call, handle, None, "writing a backup, and opening it to compare")
+    counts = ", ".join(f"{count} {kind}" for kind, count in report.counts)
+    how = report.verified_how if report.verified else "not verified"
+    call.screen.result(
+        report, f"{report.name}: {report.bytes} octets, {counts}; {how}", *console.found(report.findings)
+    )
+    return DONE if report.verified and not findings.errors(report.findings) else FAILED
+
+
+def _restore_request(options: argparse.Namespace, settings: DoorSettings) -> RestoreRequest:
+    errors = []
+    if not _BACKUP.fullmatch(options.backup):
+        fix = "write its name as the backup's report says it, without a path"
+        errors.append(FieldError(field="BACKUP", value=options.backup[:80], problem="is no backup's name", fix=fix))
+    if not options.into and not options.in_place:
+        fix = "name a namespace, or say --in-place to put everything where it came from"
+        errors.append(FieldError(field="--into", value="", problem="is missing", fix=fix))
+    if options.into and not _NAMESPACE.fullmatch(options.into):
+        fix = "write up to 63 lower-case letters, digits and -"
+        errors.append(FieldError(field="--into", value=options.into[:80], problem="is no namespace", fix=fix))
+    if options.into and options.in_place:
+        errors.append(FieldError(field="--in-place", value="", problem="is set, and --into too", fix="use one of them"))
+    if errors:
+        raise BadInputError(*errors)
+    return RestoreRequest(backup=options.backup, into=options.into, overwrite=options.overwrite)
+
+
+async def _restore(call: Call) -> int:
+    request: RestoreRequest = call.options.prepared
+    handle = await _begin(call, Restore.run, request, restore_id(request.backup, request.into))
+    report: RestoreReport = await _followed(call, handle, None, f"putting {request.backup} back")
+    equal = "equal to the manifest" if report.equal else "not equal to the manifest"
+    lines = [f"  {one.kind} {one.namespace}/{one.name}  {one.fingerprint[:16]}" for one in report.restored]
+    lines += [f"  skipped: {one}" for one in report.skipped]
+    title = f"{report.backup}: {len(report.restored)} restored, {len(report.skipped)} skipped; {equal}"
+    call.screen.result(report, title, *lines, *console.found(report.findings))
+    return DONE if report.equal and not findings.errors(report.findings) else FAILED
+
+
+# --- schedules, search attributes, portal, tokens ---------------------------------------------------------------------
+
+
+def _periods(options: argparse.Namespace, settings: DoorSettings) -> tuple[timedelta, timedelta]:
+    shortest, longest = schedules.SHORTEST.total_seconds(), timedelta(days=31).total_seconds()
+    periods = []
+    errors: list[FieldError] = []
+    for flag, text in (("--review-every", options.review_every), ("--backup-every", options.backup_every)):
+        one = period(text)
+        if one is None or not shortest <= one <= longest:
+            fix = "write it as in 90s, 15m, 6h or 1d"
+            problem = f"is not a length of time from {shortest:g} s to 31 days"
+            errors.append(FieldError(field=flag, value=text[:80], problem=problem, fix=fix))
+        periods.append(timedelta(seconds=one or 0))
+    if errors:
+        raise BadInputError(*errors)
+    return periods[0], periods[1]
+
+
+async def _schedules_apply(call: Call) -> int:
+    review_every, backup_every = call.options.prepared
+    made = await schedules.apply(
+        call.client,
+        gateway=call.settings.defaults.gateway,
+        review_every=review_every,
+        backup_every=backup_every,
+        keep=call.options.keep,
+    )
+    lines = [f"{name}: {'created' if new else 'updated'}" for name, new in made]
+    call.screen.result([{"name": name, "created": new} for name, new in made], *lines)
+    return DONE
+
+
+async def _schedules_list(call: Call) -> int:
+    found = await schedules.listed(call.client)
+    lines = [
+        f"{one.name}: every {timedelta(seconds=one.every_seconds)}, {'paused' if one.paused else 'running'}, "
+        f"last {console.instant(one.last_at)}, next {console.instant(one.next_at)}"
+        + (f" ({one.note})" if one.note else "")
+        for one in found
+    ]
+    call.screen.result(found, *(lines or ["there are none; certwright schedules apply makes them"]))
+    return DONE
+
+
+async def _schedule(call: Call) -> int:
+    name, verb, note = call.options.name, call.options.verb, "by certwright's command line"
+    try:
+        if verb == "pause":
+            await schedules.pause(call.client, name, call.options.note or note)
+        elif verb == "unpause":
+            await schedules.unpause(call.client, name, call.options.note or note)
+        else:
+            await schedules.trigger(call.client, name)
+    except schedules.ScheduleUnknownError:
+        raise FailedError(f"there is no schedule {name}", "certwright schedules list") from None
+    words = {"pause": "paused", "unpause": "goes on", "trigger": "runs now"}[verb]
+    call.screen.result({"name": name, "done": verb}, f"{name} {words}")
+    return DONE
+
+
+async def _search_attributes(call: Call) -> int:
+    try:
+        made = await search_attributes.apply(call.client)
+    except search_attributes.WrongTypeError as error:
+        raise FailedError(str(error)) from None
+    known = len(queues.SEARCH_ATTRIBUTES)
+    call.screen.result({"created": made}, f"{len(made)} created, {known - len(made)} were there")
+    return DONE
+
+
+async def _portal(settings: DoorSettings, where: dict[str, Any]) -> int:
+    from starter import portal  # the web server costs a quarter of a second, which no other command needs
+
+    logs.configure(settings.log_level, settings.log_format)
+    assert settings.tokens_file is not None
+    try:
+        known = tokens.Tokens(settings.tokens_file)
+    except tokens.TokensFileError as error:
+        fault = FieldError(
+            field="CERTWRIGHT_PORTAL_TOKENS_FILE", value="", problem=f"is bad: {error}", fix="correct it"
+        )
+        raise BadInputError(fault) from None
+    # lazy: the portal is there, and says so, also while Temporal is away
+    await portal.serve(await Client.connect(**where, lazy=True), settings, known)
+    return DONE
+
+
+def _token(options: argparse.Namespace, screen: Screen) -> int:
+    if not TENANT.fullmatch(options.tenant_name):
+        fix = "write up to 63 lower-case letters, digits and -"
+        value = options.tenant_name[:80]
+        raise BadInputError(FieldError(field="TENANT", value=value, problem="is no tenant's name", fix=fix))
+    token, line = tokens.new(options.tenant_name)
+    screen.result(
+        {"token": token, "line": line},
+        "Give this token to the tenant; it is shown only now:",
+        f"  {token}",
+        "Add this line to the portal's tokens file (mode 0600):",
+        f"  {line}",
+    )
+    return DONE
+
+
+# --- what commands share ----------------------------------------------------------------------------------------------
+
+
+async def _begin(call: Call, run: Any, argument: Any, workflow_id: str) -> WorkflowHandle[Any, Any]:
+    """Start the workflow, or join the one that runs under this id."""
+    handle: WorkflowHandle[Any, Any] = await _asked(
+        call.client.start_workflow(
+            run,
+            argument,
+            id=workflow_id,
+            task_queue=queues.WORKFLOWS,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            rpc_timeout=_CALL,
+        )
+    )
+    return handle
+
+
+async def _followed(call: Call, handle: WorkflowHandle[Any, Any], query: Any, words: str = "") -> Any:
+    """The workflow's result; its steps are shown meanwhile. Raises FailedError."""
+    result = asyncio.ensure_future(handle.result())
+    try:
+        with call.screen.progress() as progress:
+            progress.step(words or f"waiting for a worker to take up {handle.id}")
+            while not result.done():
+                await asyncio.wait({result}, timeout=_LOOK_SECONDS)
+                if query is not None and not result.done():
+                    with contextlib.suppress(RPCError):  # no worker has taken it up yet
+                        seen = await handle.query(query, rpc_timeout=timedelta(seconds=3))
+                        progress.step(seen.step)
+            return await _asked(result)
+    except WorkflowFailureError as error:
+        raise FailedError(
+            f"{handle.id} failed: {_innermost(error)}", "Its history in Temporal's UI says more."
+        ) from None
+    finally:
+        result.cancel()
+
+
+def _innermost(error: BaseException) -> str:
+    cause: BaseException = error
+    while isinstance(cause, WorkflowFailureError | ActivityError) and cause.cause is not None:
+        cause = cause.cause
+    return said(cause.message if isinstance(cause, FailureError) else str(cause))
+
+
+async def _asked(asking: Awaitable[T]) -> T:
+    with away_if_unreachable():
+        return await asking
+
+
+def _good(parsed: object, kind: type[T]) -> T:
+    if isinstance(parsed, kind):
+        return parsed
+    assert isinstance(parsed, tuple)
+    raise BadInputError(*parsed)
+
+
+def _text(field: str, path: str) -> str:
+    try:
+        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        problem = f"cannot be read: {reason}"
+        raise BadInputError(FieldError(field=field, value=path[:80], problem=problem, fix="correct the path")) from None
+
+
+def _file(field: str, path: str) -> dict[str, object]:
+    try:
+        document = yaml.safe_load(_text(field, path))  # JSON is YAML
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" at line {mark.line + 1}" if mark else ""
+        problem = f"is neither YAML nor JSON{place}"
+        raise BadInputError(FieldError(field=field, value=path[:80], problem=problem, fix="correct it")) from None
+    if not isinstance(document, dict):
+        problem = "is not an object"
+        fix = "write fields as name: value"
+        raise BadInputError(FieldError(field=field, value=path[:80], problem=problem, fix=fix))
+    return document
+
+
+def _hostname(options: argparse.Namespace, settings: DoorSettings) -> str:
+    if not options.hostname:
+        return ""
+    parsed = parse_hostname(options.hostname, wildcard_allowed=True)
+    if isinstance(parsed, Hostname):
+        return parsed.name
+    value = options.hostname[:80]
+    raise BadInputError(
+        *(FieldError(field="hostname", value=value, problem=one.problem, fix=one.fix) for one in parsed)
+    )
+
+
+# --- the arguments ----------------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="write the result as JSON")
+    common.add_argument("--address", default=argparse.SUPPRESS, help="Temporal, HOST:PORT (TEMPORAL_ADDRESS)")
+    common.add_argument("--namespace", default=argparse.SUPPRESS, help="Temporal's namespace (TEMPORAL_NAMESPACE)")
+    parser = argparse.ArgumentParser(
+        prog="certwright",
+        description="TLS for customers' domains on Istio with cert-manager.",
+        epilog="exit codes: 0 done, 1 not as asked, 2 bad input, 3 Temporal cannot be reached",
+        parents=[common],
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def group(name: str, words: str) -> Any:
+        return commands.add_parser(name, help=words, description=words).add_subparsers(required=True, metavar="COMMAND")
+
+    def command(place: Any, name: str, words: str, run: Any, prepare: Any = None) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = place.add_parser(name, help=words, description=words, parents=[common])
+        made.set_defaults(command=run)
+        if prepare is not None:
+            made.set_defaults(prepare=prepare)
+        return made
+
+    _platform_arguments(group("platform", "cert-manager on the cluster"), command)
+    _issuer_arguments(group("issuer", "issuers of certificates"), command)
+    _domain_arguments(commands, command)
+    _backup_arguments(commands, command)
+    _schedule_arguments(group("schedules", "what runs by itself"), command)
+    place = group("search-attributes", "what domains are found by in Temporal")
+    command(place, "apply", "create those that are missing", _search_attributes)
+    command(commands, "portal", "serve the portal's HTTP API", _portal)
+    token = command(group("token", "tokens of the portal"), "new", "make a token for a tenant", _token)
+    token.add_argument("tenant_name", metavar="TENANT")
+    return parser
+
+
+def _platform_arguments(place: Any, command: Any) -> None:
+    install = command(place, "install", "install or prove cert-manager", _platform_install, _platform_request)
+    install.add_argument("--cluster", default="default", help="its name (default)")
+    install.add_argument("--chart", default="", help="OCI reference, or a directory that the worker can read")
+    install.add_argument("--version", default="", help="of the chart, as v1.21.2")
+    install.add_argument("--values", metavar="FILE", help="further Helm values, YAML or JSON; no secrets")
+    install.add_argument("--cert-manager-namespace", default="cert-manager")
+    install.add_argument("--dry-run", action="store_true", help="only look, and say what would be done")
+    status = command(place, "status", "what the last installation came to", _platform_status)
+    status.add_argument("--cluster", default="default")
+
+
+def _issuer_arguments(place: Any, command: Any) -> None:
+    apply = command(place, "apply", "make an ACME issuer and see it ready", _issuer_apply, _issuer_request)
+    apply.add_argument("-f", "--file", help="YAML or JSON with the fields below (- for standard input)")
+    apply.add_argument("--name")
+    apply.add_argument("--kind", help="ClusterIssuer (default) or Issuer")
+    apply.add_argument("--issuer-namespace", help="of an Issuer")
+    apply.add_argument("--server", help="the CA's directory URL")
+    apply.add_argument("--email")
+    apply.add_argument("--ca-bundle", metavar="FILE", help="PEM certificates to trust for the directory")
+    apply.add_argument("--account-secret", help="name of the Secret with the account's key")
+    apply.add_argument("--profile", help="ACME profile")
+    apply.add_argument("--cert-manager-namespace", default="")
+
+
+def _domain_arguments(commands: Any, command: Any) -> None:
+    onboard = command(commands, "onboard", "ask for a domain, or join who asked before", _onboard, _onboarding_request)
+    onboard.add_argument("hostname", nargs="+", metavar="HOSTNAME", help="the first names the domain")
+    onboard.add_argument("--issuer", help="NAME or Issuer/NAME")
+    onboard.add_argument("--route", action="append", default=[], metavar="PREFIX=SERVICE[.NS]:PORT")
+    onboard.add_argument("--key-algorithm", help="ECDSA (default) or RSA")
+    onboard.add_argument("--tenant", default="", help="whose it is (CERTWRIGHT_TENANT)")
+    onboard.add_argument("--again", action="store_true", help="begin anew although it was retired")
+    onboard.add_argument("--wait", action="store_true", help="until it is active, or somebody must act")
+    onboard.add_argument("--idempotency-key", default="", help="a repetition gets the first answer")
+    status = command(commands, "status", "show a domain, or list all", _status, _hostname)
+    status.add_argument("hostname", nargs="?", metavar="HOSTNAME", default="")
+    status.add_argument("--watch", action="store_true", help="show it again and again until it ends")
+    status.add_argument("--tenant", default="", help="only this tenant's")
+    status.add_argument("--ended", action="store_true", help="list those that ended")
+    for name, words, run in (
+        ("check", "look again now", _check),
+        ("renew", "renew although it is not due", _renew),
+        ("cancel", "end a domain: everything it made is taken away", _cancel),
+    ):
+        one = command(commands, name, words, run, _hostname)
+        one.add_argument("hostname", metavar="HOSTNAME")
+        if name == "renew":
+            one.add_argument("--wait", action="store_true", help="until the new certificate is served")
+        if name == "cancel":
+            one.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _backup_arguments(commands: Any, command: Any) -> None:
+    backup = command(commands, "backup", "write an encrypted backup", _backup)
+    backup.add_argument("--wait", action="store_true", help="until it is verified")
+    backup.add_argument("--keep", type=int, default=0, help="backups to keep (the worker's setting)")
+    restore = command(commands, "restore", "put the Secrets of a backup back", _restore, _restore_request)
+    restore.add_argument("backup", metavar="BACKUP", help="its name")
+    restore.add_argument("--into", default="", metavar="NAMESPACE")
+    restore.add_argument("--in-place", action="store_true", help="into the namespaces that they came from")
+    restore.add_argument("--overwrite", action="store_true", help="also where a Secret is there and differs")
+
+
+def _schedule_arguments(place: Any, command: Any) -> None:
+    apply = command(place, "apply", "create or update the schedules", _schedules_apply, _periods)
+    apply.add_argument("--review-every", default=f"{schedules.REVIEW_EVERY.total_seconds():.0f}s", metavar="TIME")
+    apply.add_argument("--backup-every", default=f"{schedules.BACKUP_EVERY.total_seconds():.0f}s", metavar="TIME")
+    apply.add_argument("--keep", type=int, default=0, help="backups to keep (the worker's setting)")
+    command(place, "list", "show them", _schedules_list)
+    for verb, words in (("pause", "start no further runs"), ("unpause", "go on"), ("trigger", "one run now")):
+        one = command(place, verb, words, _schedule)
+        one.set_defaults(verb=verb)
+        one.add_argument("name", metavar="NAME", choices=[schedules.REVIEW, schedules.BACKUP])
+        if verb != "trigger":
+            one.add_argument("--note", default="")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""How the command line shows things to a person, or to a program with ``--json``.
+
+Colours and movement on a terminal only (rich also honours NO_COLOR); results go to standard output, progress and
+errors to standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lifecycle.domain import DomainStatus
+from lifecycle.findings import Finding
+from lifecycle.requests import FieldError
+from starter.domains import DomainPage, DomainSummary
+from starter.settings import words
+from starter.shown import plain
+
+
+class Screen:
+    """Where the command line writes."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.out = Console(highlight=False, soft_wrap=True)
+        self.err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def result(self, value: object, *lines: object) -> None:
+        """The result: `value` as JSON, or the lines (texts and tables) for a person."""
+        if self.as_json:
+            self.out.print(json.dumps(plain(value), indent=2, ensure_ascii=False), markup=False)
+            return
+        for line in lines:
+            self.out.print(line, markup=False) if isinstance(line, str) else self.out.print(line)
+
+    def error(self, title: str, fix: str = "", errors: Sequence[FieldError] = ()) -> None:
+        """What went wrong, and what to do about it."""
+        if self.as_json:
+            self.result({"error": {"title": title, "fix": fix, "errors": errors}})
+            return
+        self.err.print(Text.assemble(("error: ", "bold red"), title))
+        for one in errors:
+            self.err.print(f"  {words(one)}", markup=False)
+        if fix:
+            self.err.print(f"  {fix}", markup=False)
+
+    @contextlib.contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """A line that tells the step under way; on a terminal it moves, elsewhere each step is one line."""
+        if not self.err.is_terminal:
+            yield Progress(self.err, None)
+            return
+        with self.err.status("") as status:
+            yield Progress(self.err, status)
+
+
+class Progress:
+    """The step under way."""
+
+    def __init__(self, console: Console, status: Any) -> None:
+        self._console = console
+        self._status = status
+        self._last = ""
+
+    def step(self, text: str) -> None:
+        """Show the step, where it is another than before."""
+        if text == self._last or not text:
+            return
+        self._last = text
+        if self._status is not None:
+            self._status.update(Text(text))
+        else:
+            self._console.print(text, markup=False)
+
+
+_GOOD, _BAD, _BUSY = "green", "red", "yellow"
+_COLOURS = {
+    "active": _GOOD,
+    "pointed": _GOOD,
+    "valid": _GOOD,
+    "served": _GOOD,
+    "suspended": _BAD,
+    "failed": _BAD,
+    "expired": _BAD,
+    "refused": _BAD,
+    "stale": _BAD,
+}
+
+
+def coloured(word: str) -> Text:
+    """A status word in its colour."""
+    return Text(word or "-", style=_COLOURS.get(word, _BUSY if word else ""))
+
+
+def instant(at: datetime | None) -> str:
+    """An instant as a person reads it, in UTC."""
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if at else "-"
+
+
+def domain(status: DomainStatus) -> list[object]:
+    """A domain: its statuses, what is to be done, what was found and what is served."""
+    grid = Table.grid(padding=(0, 2))
+    rows: list[tuple[str, Text | str]] = [
+        ("domain", ", ".join(status.hostnames)),
+        ("tenant", status.tenant),
+        ("phase", coloured(status.phase.value)),
+        ("routing", coloured(status.routing.value)),
+        ("certificate", coloured(status.certificate.value)),
+        ("serving", coloured(status.serving.value)),
+        ("step", status.step),
+    ]
+    if status.secret is not None:
+        rows += [("fingerprint", status.secret.fingerprint), ("valid until", instant(status.secret.not_after))]
+    if status.renewal_at is not None:
+        rows.append(("renewal", instant(status.renewal_at)))
+    if status.next_check_at is not None:
+        rows.append(("next check", instant(status.next_check_at)))
+    for name, value in rows:
+        grid.add_row(Text(name, style="bold"), Text(value) if isinstance(value, str) else value)
+    lines: list[object] = [grid]
+    if status.action_required is not None:
+        lines.append(Text(f"\n{status.action_required.summary}", style=_BUSY))
+        lines += [f"  {one.name}  {one.type}  {one.value}" for one in status.action_required.records]
+    lines += found(status.findings)
+    if status.served:
+        table = Table("address", "hostname", "fingerprint", "chain", "protocol", "problem", box=None)
+        for one in status.served:
+            chain = "verified" if one.chain_verified else "not verified"
+            cells = (one.address, one.hostname, one.fingerprint[:16], chain, one.protocol, one.problem)
+            table.add_row(*(Text(cell) for cell in cells))
+        lines += ["", table]
+    return lines
+
+
+def summary(one: DomainSummary) -> list[object]:
+    """What the list knows of a domain where no worker answers."""
+    return ["No worker answers; this is what was told last.", fleet(DomainPage(domains=(one,)))]
+
+
+def fleet(page: DomainPage) -> Table:
+    """A list of domains."""
+    table = Table("domain", "tenant", "phase", "routing", "certificate", "serving", "valid until", "to do", box=None)
+    for one in page.domains:
+        table.add_row(
+            Text(one.hostname),
+            Text(one.tenant),
+            *(coloured(word) for word in (one.phase, one.routing, one.certificate, one.serving)),
+            instant(one.not_after),
+            "customer" if one.action_required else "",
+        )
+    return table
+
+
+def found(findings: Sequence[Finding]) -> list[object]:
+    """Findings, each with what to do."""
+    lines: list[object] = []
+    for one in findings:
+        style = _BAD if one.severity.value == "error" else _BUSY
+        lines.append(Text.assemble("\n", (f"{one.code} {one.title}", style), f" {one.subject}: {one.problem}"))
+        lines.append(f"  {one.fix}")
+    return lines

@@ -1,0 +1,213 @@
+"""The command line: what it refuses, what it does, and by which exit code a script learns of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import WorkflowEnvironment
+
+from lifecycle import findings
+from lifecycle.steps import IssuerStatus, Proof, RestoreReport
+from starter import cli, tokens
+from tests.starter.bad_input import BAD_HOSTNAMES
+from tests.workflows.pretended import World
+
+Run = Callable[..., Awaitable[tuple[int, str, str]]]
+ROUTE = ("--route", "/=frontend-service:80", "--issuer", "letsencrypt")
+
+
+@pytest.fixture
+def run(server: WorkflowEnvironment) -> Run:
+    """The program as a process of its own, without a terminal."""
+
+    async def command(*arguments: str, **environment: str) -> tuple[int, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "starter.cli",
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={"PATH": "", "TEMPORAL_ADDRESS": server.client.service_client.config.target_host, **environment},
+        )
+        out, err = await asyncio.wait_for(process.communicate(), 60)
+        return process.returncode or 0, out.decode(), err.decode()
+
+    return command
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("bad", "reason"), list(BAD_HOSTNAMES.items()), ids=list(BAD_HOSTNAMES.values()))
+async def test_a_bad_hostname_ends_with_2(bad: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    # In this process and with an address where nothing is: it must be told before anything is connected.
+    code = await asyncio.to_thread(cli.main, ["onboard", bad, *ROUTE, "--address", "127.0.0.1:9"])
+    assert code == 2
+    told = capsys.readouterr().err
+    assert "hostnames[0]" in told
+    assert reason in " ".join(told.split())
+
+
+async def test_all_problems_come_at_once_field_by_field(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--json", "onboard", *BAD_HOSTNAMES, "--route", "nonsense", "--tenant", "Not Good", "--issuer", "A B"]
+    code = await asyncio.to_thread(cli.main, arguments)
+    assert code == 2
+    errors = json.loads(capsys.readouterr().out)["error"]["errors"]
+    fields = {error["field"] for error in errors}
+    assert {f"hostnames[{index}]" for index in range(len(BAD_HOSTNAMES))} <= fields
+    assert {"--route", "--tenant", "issuer.name"} <= fields
+    assert all(error["fix"] for error in errors)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        (["issuer", "apply", "--name", "x", "--server", "http://ca.example.com"], "server"),
+        (["issuer", "apply", "-f", "no-such-file"], "-f"),
+        (["platform", "install", "--version", "latest"], "version"),
+        (["restore", "../../etc/passwd", "--into", "Not_Good"], "BACKUP"),
+        (["restore", "20270101T000000Z.age"], "--into"),
+        (["schedules", "apply", "--review-every", "1ms"], "--review-every"),
+        (["status", "no_name"], "hostname"),
+        (["token", "new", "Not Good"], "TENANT"),
+    ],
+)
+async def test_other_bad_input_ends_with_2(
+    arguments: list[str], field: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = await asyncio.to_thread(cli.main, ["--json", *arguments])
+    assert code == 2
+    errors = json.loads(capsys.readouterr().out)["error"]["errors"]
+    assert field in {error["field"] for error in errors}
+
+
+async def test_bad_settings_end_with_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("CERTWRIGHT_DEFAULT_ROUTES", "nonsense")
+    monkeypatch.setenv("CERTWRIGHT_DEFAULT_ISUER", "x")
+    assert await asyncio.to_thread(cli.main, ["portal"]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "CERTWRIGHT_DEFAULT_ROUTES (nonsense) is no route" in told
+    assert "did you mean CERTWRIGHT_DEFAULT_ISSUER?" in told
+    assert "CERTWRIGHT_PORTAL_TOKENS_FILE is missing" in told
+
+
+async def test_temporal_away_ends_with_3(run: Run) -> None:
+    code, out, err = await run("status", "--address", "127.0.0.1:9")
+    assert (code, out) == (3, "")
+    assert "127.0.0.1:9 cannot be reached" in err
+    assert "TEMPORAL_ADDRESS" in err
+    code, out, err = await run("status", "--namespace", "nowhere")
+    assert code == 3
+    assert "has no namespace nowhere" in err
+
+
+# --- domains ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_domain_from_request_to_retirement(run: Run, world: World, hostname: str) -> None:
+    code, out, err = await run("onboard", hostname, *ROUTE, "--wait", "--json")
+    assert code == 0, err
+    assert json.loads(out)["phase"] == "active"
+    assert "\x1b" not in out + err
+    code, out, err = await run("onboard", hostname, *ROUTE)
+    assert code == 0
+    assert "joined" in out
+    code, out, err = await run("onboard", hostname, *ROUTE, "--tenant", "globex")
+    assert code == 1
+    assert "not available" in err
+    code, out, err = await run("status", hostname)
+    assert (code, err) == (0, "")
+    assert world.fingerprint() in out
+    code, out, err = await run("status", "--json")
+    assert hostname in {one["hostname"] for one in json.loads(out)["domains"]}
+    code, out, err = await run("check", hostname, "--json")
+    assert (code, json.loads(out)["serving"]) == (0, "served")
+    code, out, err = await run("renew", hostname, "--wait", "--json")
+    assert (code, json.loads(out)["renewals"]) == (0, 1)
+    code, out, err = await run("cancel", hostname, "--json")
+    assert (code, json.loads(out)["phase"]) == (0, "retired")
+    code, out, err = await run("onboard", hostname, *ROUTE)
+    assert code == 1
+    assert "--again" in err
+    code, out, err = await run("onboard", hostname, *ROUTE, "--again")
+    assert code == 0
+
+
+async def test_an_unknown_domain_ends_with_1(run: Run, world: World, hostname: str) -> None:
+    for verb in ("status", "check", "renew", "cancel"):
+        code, _, err = await run(verb, hostname)
+        assert code == 1, verb
+        assert f"no domain {hostname}" in err
+
+
+# --- platform, issuer, backup, restore --------------------------------------------------------------------------------
+
+
+async def test_the_platform_is_installed_and_its_state_shown(run: Run, world: World) -> None:
+    code, out, err = await run("platform", "install", "--cluster", "prod-1")
+    assert code == 0, err
+    assert "prod-1: ready" in out
+    code, out, _ = await run("platform", "status", "--cluster", "prod-1", "--json")
+    assert (code, json.loads(out)["ready"]) == (0, True)
+    code, _, err = await run("platform", "status", "--cluster", "other")
+    assert code == 1
+    assert "--dry-run" in err
+    found = findings.CANARY_NOT_ISSUED.found(subject="prod-1", problem="It did not come.", fix="Look at the logs.")
+    world.script["prove_issuance"] = [Proof(detail="", findings=(found,))]
+    code, out, _ = await run("platform", "install", "--cluster", "prod-1")
+    assert code == 1
+    assert "CW1014" in out
+    assert "taken back" in out
+
+
+async def test_an_issuer_is_applied_from_a_file_or_flags(run: Run, world: World, tmp_path: Path) -> None:
+    file = tmp_path / "issuer.yaml"
+    file.write_text("name: pebble\nserver: https://ca.example.com/dir\nemail: tls@example.com\n")
+    code, out, err = await run("issuer", "apply", "-f", str(file))
+    assert code == 0, err
+    assert "ClusterIssuer pebble: ready, account acct/1" in out
+    applied = world.arguments["apply_issuer"][0]
+    assert (applied.server, applied.email) == ("https://ca.example.com/dir", "tls@example.com")
+    found = findings.ISSUER_NOT_READY.found(subject="pebble", problem="It says no.", fix="Correct it.")
+    world.script["await_issuer"] = [IssuerStatus(ref=applied.ref, step="ready", ready=False, findings=(found,))]
+    code, out, _ = await run("issuer", "apply", "--name", "pebble", "--server", "https://ca.example.com/dir")
+    assert code == 1
+    assert "CW1202" in out
+
+
+async def test_a_backup_is_written_and_put_back(run: Run, world: World) -> None:
+    code, out, err = await run("backup", "--wait", "--json")
+    assert code == 0, err
+    name = json.loads(out)["name"]
+    code, out, err = await run("restore", name, "--into", "drill")
+    assert code == 0, err
+    assert "equal to the manifest" in out
+    world.script["restore_backup"] = [RestoreReport(backup=name, equal=False)]
+    code, out, err = await run("restore", name, "--into", "drill")
+    assert code == 1
+    world.script["restore_backup"] = [ApplicationError("there is no such backup", non_retryable=True)]
+    code, out, err = await run("restore", "nothing", "--into", "drill")
+    assert code == 1
+    assert "there is no such backup" in err
+
+
+async def test_search_attributes_that_are_there_are_left(run: Run) -> None:
+    code, out, _ = await run("search-attributes", "apply")
+    assert (code, out) == (0, "0 created, 10 were there\n")
+
+
+async def test_a_token_is_shown_once_with_the_line_for_the_file(run: Run) -> None:
+    code, out, _ = await run("token", "new", "acme", "--json")
+    made: dict[str, Any] = json.loads(out)
+    assert code == 0
+    assert made["line"] == f"acme {tokens.digest(made['token'])}"
+    assert made["token"] not in made["line"]
