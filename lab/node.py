@@ -311,11 +311,15 @@ class Node:
             "metadata": {"name": name, "namespace": namespace, "uid": item["metadata"]["uid"]},
             "target": {"apiVersion": "v1", "kind": "Node", "name": self._settings.name},
         }
-        try:
-            await self._api.call("POST", f"/api/v1/namespaces/{namespace}/pods/{name}/binding", body=body)
-        except ApiError as error:
-            if error.status not in {404, 409}:
-                raise
+
+        async def bind() -> None:
+            try:
+                await self._api.call("POST", f"/api/v1/namespaces/{namespace}/pods/{name}/binding", body=body)
+            except ApiError as error:
+                if error.status not in {403, 404, 409}:  # 403: its namespace is being deleted
+                    raise
+
+        await self._until_done(bind)  # nobody says again that the Pod is pending
 
     def _admit(self, item: Json) -> None:
         uid = item["metadata"]["uid"]

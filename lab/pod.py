@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime
+import itertools
 import os
 import shutil
 import sys
@@ -45,24 +46,25 @@ class PortClaims:
     """Which Pod has a port that only one can have.
 
     The newest Pod that wants a port gets it: a Deployment's rolling update starts the new Pod before it ends the old
-    one, and on one host the old must give way. When the newest goes, the next newest has it back.
+    one, and on one host the old must give way. When the newest goes, the next newest has it back. The API tells ages to
+    the second only; of two Pods made within one, the newer is the one that was bound to the node later.
     """
 
     def __init__(self) -> None:
-        self._wanted: dict[int, dict[str, str]] = {}
+        self._wanted: dict[int, dict[str, tuple[str, int]]] = {}
         self._held: dict[int, str] = {}
         self._changed = asyncio.Condition()
 
-    async def want(self, ports: Iterable[int], uid: str, created: str) -> None:
-        """Announce that a Pod wants ports, until `leave`."""
+    async def want(self, ports: Iterable[int], uid: str, age: tuple[str, int]) -> None:
+        """Announce that a Pod wants ports, until `leave`. `age` is its creation's timestamp and its number here."""
         async with self._changed:
             for port in ports:
-                self._wanted.setdefault(port, {})[uid] = created
+                self._wanted.setdefault(port, {})[uid] = age
             self._changed.notify_all()
 
     def _first(self, port: int) -> str | None:
         wanted = self._wanted.get(port) or {}
-        return max(wanted, key=lambda uid: (wanted[uid], uid)) if wanted else None
+        return max(wanted, key=lambda uid: wanted[uid]) if wanted else None
 
     async def take(self, ports: Iterable[int], uid: str) -> None:
         """Wait until all `ports` are free and this Pod is the newest that wants them; then hold them."""
@@ -157,8 +159,11 @@ class Container:
 class Pod:
     """Runs one Pod until it is told to stop or its containers have ended for good."""
 
+    _numbers = itertools.count()
+
     def __init__(self, manifest: Json, around: Surroundings) -> None:
         self.manifest = manifest
+        self._number = next(self._numbers)
         self._around = around
         metadata = manifest["metadata"]
         self.uid: str = metadata["uid"]
@@ -291,8 +296,8 @@ class Pod:
                 await self.report()
                 delay = 0.1
             except ApiError as error:
-                if error.status in {404, 409}:  # the Pod has gone, or another one has its name
-                    return
+                if error.status == 404 or (error.status == 409 and "UID" in str(error)):
+                    return  # the Pod has gone, or another one has its name
                 self._changed.set()
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 2.0)
@@ -564,7 +569,8 @@ class Pod:
         argv = [*(_program(command, launch)), *(volumes.rewrite(word, mounts) for word in arguments), *launch.flags]
         claims = self._around.claims
         if launch.claims:
-            await claims.want(launch.claims, self.uid, self.manifest["metadata"].get("creationTimestamp", ""))
+            age = (self.manifest["metadata"].get("creationTimestamp", ""), self._number)
+            await claims.want(launch.claims, self.uid, age)
             await claims.take(launch.claims, self.uid)
         log = self.directory / f"{container.name}.log"
         try:

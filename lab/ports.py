@@ -16,21 +16,100 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import random
 import socket
+from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 _ANY = "0.0.0.0"
+_FIRST, _LAST = 20_000, 29_999
+"""Between the well-known ports and Kubernetes' node ports, and below what Linux gives to outgoing connections."""
+_BLOCK = 100
+
+
+class _Reserve:
+    """The ports that this process may give away: blocks of `_BLOCK`, each held by one process of this host.
+
+    A block is held by a name in the abstract socket namespace (unix(7)), which the kernel frees when the process ends,
+    however it ends. So two labs that choose at the same moment choose from different ports, and since none of them is
+    one of the kernel's ephemeral ports, no outgoing connection can take a port between its choice and its use.
+    """
+
+    def __init__(self) -> None:
+        self._process = 0
+        self._held: list[socket.socket] = []
+        self._ports: list[int] = []
+        self._next = 0
+
+    def take(self, but: Collection[int]) -> int:
+        """A free port other than `but`: the one given away longest ago, or one of a new block.
+
+        Raises OSError where none is left.
+        """
+        if self._process != os.getpid():  # a fork shares its parent's block with it
+            self._process, self._held, self._ports, self._next = os.getpid(), [], [], 0
+        while True:
+            for _ in range(len(self._ports)):
+                port = self._ports[self._next % len(self._ports)]
+                self._next += 1
+                if port not in but and _is_free(port):
+                    return port
+            first = self._block()
+            self._next = len(self._ports)
+            self._ports += range(first, first + _BLOCK)
+
+    def _block(self) -> int:
+        blocks = [first for first in range(_FIRST, _LAST, _BLOCK) if first + _BLOCK <= _ephemeral_from()]
+        random.shuffle(blocks)
+        for first in blocks:
+            holder = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                holder.bind(f"\0certwright-lab-ports-{first}")
+            except OSError:
+                holder.close()
+                continue
+            self._held.append(holder)
+            return first
+        raise OSError(f"other labs hold all ports from {_FIRST} to {_LAST}")
+
+
+_RESERVE = _Reserve()
+
+
+def _ephemeral_from() -> int:
+    """The first port that the kernel gives to outgoing connections (ip(7), ip_local_port_range)."""
+    with contextlib.suppress(OSError, ValueError):
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+        if first > _FIRST + _BLOCK:
+            return first
+    return _LAST + 1
+
+
+def _is_free(port: int) -> bool:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+    ):
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: a port may linger in TIME_WAIT
+        try:
+            tcp.bind((_ANY, port))
+            udp.bind((_ANY, port))
+        except OSError:
+            return False
+    return True
 
 
 def free_ports(count: int) -> tuple[int, ...]:
-    """`count` distinct TCP ports that nobody listens on now, on any address of this host."""
-    with contextlib.ExitStack() as held:
-        ports = []
-        for _ in range(count):
-            listener = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-            listener.bind((_ANY, 0))
-            ports.append(int(listener.getsockname()[1]))
-        return tuple(ports)
+    """`count` distinct TCP and UDP ports that nobody listens on, and that no other lab on this host is given.
+
+    Raises OSError where the host has none left.
+    """
+    ports: list[int] = []
+    while len(ports) < count:
+        ports.append(_RESERVE.take(ports))
+    return tuple(ports)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
