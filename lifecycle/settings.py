@@ -21,7 +21,7 @@ KNOWN = {
     "EDGE_HTTP_PORT": "port of the gateway for HTTP (80)",
     "EDGE_HTTPS_PORT": "port of the gateway for HTTPS (443)",
     "EDGE_ROOTS_FILE": "PEM file with the roots that served chains must lead to (the public ones by default)",
-    "ALLOWED_NETWORKS": "networks that may be dialled although they are not public",
+    "EDGE_ALLOWED_NETWORKS": "networks that may be dialled although they are not public",
     "EDGE_TIMEOUT": "longest wait for one connection to the edge (5s)",
     "NAMESERVERS": "resolvers that customers' names are asked of (the system's by default)",
     "CNAME_TARGET": "name that customers may point a CNAME at",

@@ -101,7 +101,7 @@ def load(environment: Mapping[str, str]) -> Settings | tuple[FieldError, ...]:
         edge_http_port=variables.number("EDGE_HTTP_PORT", 80, 1, 65535),
         edge_https_port=variables.number("EDGE_HTTPS_PORT", 443, 1, 65535),
         roots_pem=_roots(variables),
-        allowed_networks=variables.networks("ALLOWED_NETWORKS"),
+        allowed_networks=variables.networks("EDGE_ALLOWED_NETWORKS"),
         edge_timeout=variables.seconds("EDGE_TIMEOUT", 5.0, 0.1, 30.0),
         nameservers=variables.servers("NAMESERVERS"),
         cname_target=variables.text("CNAME_TARGET").rstrip("."),
