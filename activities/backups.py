@@ -294,7 +294,10 @@ class BackupActivities:
         return findings.OBJECT_REJECTED.found(
             subject=f"namespace {name}",
             problem="Secrets are to be restored into it, and it is not there.",
-            fix=f"kubectl create namespace {name}; give the worker a Role in it: get, create and patch on secrets.",
+            fix=(
+                f"kubectl create namespace {name}; kubectl create rolebinding certwright-restore -n {name} "
+                "--clusterrole=certwright-restore --serviceaccount=certwright:certwright-installer"
+            ),
         )
 
     async def _versions(self) -> tuple[tuple[str, str], ...]:
@@ -315,7 +318,8 @@ class BackupActivities:
         self, putting: _Restoring, others: tuple[Manifest, ...], secrets: tuple[Manifest, ...]
     ) -> None:
         """Issuers, Certificates, Gateways and routes, in that order; then cert-manager is given time to look."""
-        await asyncio.sleep(_SETTLE_SECONDS)
+        if putting.restored:
+            await asyncio.sleep(_SETTLE_SECONDS)
         waited: list[Manifest] = []
         for document in others:
             if document["kind"] == "Certificate":

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import subprocess
+import sys
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities import kubernetes
 from activities.backups import BackupActivities, BackupSettings, manifests_in
+from lab.accounts import service_account_kubeconfig
 from lab.api import ApiError, Json
 from lab.cluster import Lab
 from lifecycle import manifests
@@ -530,17 +532,7 @@ async def test_a_missing_permission_is_told_and_the_rest_is_kept(
         query={"fieldManager": "test", "force": "true"},
         content_type="application/apply-patch+yaml",
     )
-    token = await lab.api.call(
-        "POST",
-        f"/api/v1/namespaces/{HOME}/serviceaccounts/{name}/token",
-        body={"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}},
-    )
-    kubeconfig = tmp_path / "kubeconfig"
-    view = ["kubectl", "config", "view", "--raw", "--minify", "-o", "json"]
-    shown = await asyncio.to_thread(subprocess.run, view, env=lab.environment, capture_output=True, check=True)
-    document = json.loads(shown.stdout)
-    document["users"][0]["user"] = {"token": token["status"]["token"]}
-    kubeconfig.write_text(json.dumps(document))
+    kubeconfig = await service_account_kubeconfig(lab, HOME, name, tmp_path / "kubeconfig")
     async with kubernetes.connect(str(kubeconfig)) as limited:
         report = await take(BackupActivities(limited, settings))
     assert "CW1801" in codes(report.findings)
@@ -549,3 +541,47 @@ async def test_a_missing_permission_is_told_and_the_rest_is_kept(
     assert '"verbs": ["list"]' in refused.fix
     assert "CW1705" not in codes(report.findings)
     assert dict(report.counts)["Certificate"] == 2
+
+
+async def test_the_installers_account_has_the_rights_to_take_open_and_restore(
+    lab: Lab, settings: BackupSettings, home: str, tmp_path: Path
+) -> None:
+    """With the rights of `deploy/rbac.yaml`, and the binding that it names for a restore elsewhere."""
+    await lab.apply_all(Path(__file__).parents[2] / "deploy" / "rbac.yaml")
+    secret, wanted = tls_secret("h3-edge", "edge.h3.test", "nobody"), certificate("h3-edge", "edge.h3.test", "nobody")
+    for document in (secret, wanted):
+        document["metadata"]["namespace"] = "istio-system"
+        await lab.apply_when_answered(document)
+    drill = await namespace(lab, f"h3-drill-{uuid.uuid4().hex[:6]}")
+    kubeconfig = await service_account_kubeconfig(lab, "certwright", "certwright-installer", tmp_path / "kubeconfig")
+    certificates = "/apis/cert-manager.io/v1/namespaces/istio-system/certificates"
+    async with kubernetes.connect(str(kubeconfig)) as limited:
+        hands = BackupActivities(limited, settings)
+        taken = await take(hands, BackupRequest(namespaces=("istio-system",)))
+        assert "CW1801" not in codes(taken.findings)
+        assert dict((await verify(hands, taken)).counts)["Secret"] >= 1
+        request = RestoreRequest(backup=taken.name, into=drill)
+        with pytest.raises(ApplicationError) as raised:
+            await ActivityEnvironment().run(hands.restore_backup, request)
+        assert raised.value.details[0].code == "CW1801"
+        await bind(lab, drill)
+        into = await restore(hands, taken.name, into=drill)
+        assert into.equal
+        await delete(lab, f"{certificates}/h3-edge")
+        await delete(lab, "/api/v1/namespaces/istio-system/secrets/h3-edge-tls")
+        in_place = await restore(hands, taken.name)
+    assert in_place.equal
+    assert in_place.orders_created == 0
+    assert {("Secret", "h3-edge-tls"), ("Certificate", "h3-edge")} == {
+        (item.kind, item.name) for item in in_place.restored
+    }
+    await delete(lab, f"{certificates}/h3-edge")
+    await delete(lab, "/api/v1/namespaces/istio-system/secrets/h3-edge-tls")
+
+
+async def bind(lab: Lab, target: str) -> None:
+    """What the comment in `deploy/rbac.yaml` says to do before a restore into another namespace."""
+    command = ["kubectl", "create", "rolebinding", "certwright-restore", "-n", target]
+    command += ["--clusterrole=certwright-restore", "--serviceaccount=certwright:certwright-installer"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{lab.environment['PATH']}"
+    await asyncio.to_thread(subprocess.run, command, env={**lab.environment, "PATH": path}, check=True)
