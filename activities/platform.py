@@ -154,6 +154,9 @@ class PlatformActivities:
             _unless_denied(gateway_addresses(self._cluster, gateway)),
             _unless_denied(self._installed(request)),
         )
+        elsewhere = {one.namespace for one in installed or ()} - {namespace}
+        for home in sorted(elsewhere):  # one that is adopted is proved where it is
+            missing += await denied(self._cluster, platform.proof_permissions(home))
         known = {permission[:4] for permission in missing}
         return PlatformEvidence(
             kubernetes=kubernetes_version,

@@ -75,7 +75,8 @@ class PlatformInstallation:
                 f"{inspection.verdict.value} cert-manager {request.version} by Helm".replace("  ", " "),
             )
             self._show(release=release)
-        proof = ProofRequest(namespace=request.namespace)
+        # one that is adopted may lie elsewhere
+        proof = ProofRequest(namespace=inspection.namespace or request.namespace)
         for hand, summary in (
             (hands.PROVE_WEBHOOK, "wait for cert-manager's Pods and prove its webhook by a dry run"),
             (hands.PROVE_ISSUANCE, "prove issuance by a self-signed canary certificate"),

@@ -26,7 +26,7 @@ ISSUER = timedelta(minutes=3)
 """Registering an account takes seconds; cert-manager tries again within two minutes where the CA does not answer."""
 
 HELM = timedelta(minutes=15)
-"""Helm waits ten minutes at most for an installation, and as long for taking it back would be a fault of its own."""
+"""Helm waits six minutes at most for an installation, and as long for taking it back (`activities.platform`)."""
 
 PROOF = timedelta(minutes=5)
 """Three Pods pull their images and the webhook gets its certificate; a canary is issued within seconds after."""
@@ -44,14 +44,17 @@ ANSWER = timedelta(seconds=30)
 """How long an Update waits for fresh findings; then it answers with the state as it is. At most ten may wait."""
 
 CHILD_BUSY = timedelta(seconds=5)
-"""A child that still undoes an earlier attempt holds its id; it is asked for again after this."""
+"""A child that still undoes an earlier attempt holds its id; it is asked for again after this, then twice as long."""
+
+CHILD_BUSY_LONGEST = timedelta(minutes=5)
+"""Each time costs eight events: an undoing that takes a day costs a few hundred."""
 
 WINDOWS = (
     RetryPolicy(
         initial_interval=timedelta(milliseconds=500),
-        backoff_coefficient=2.0,
+        backoff_coefficient=3.0,
         maximum_interval=timedelta(seconds=5),
-        maximum_attempts=5,
+        maximum_attempts=3,
     ),
     RetryPolicy(
         initial_interval=timedelta(seconds=1),
@@ -73,8 +76,9 @@ WINDOWS = (
     ),
 )
 """Broken surroundings are waited for without end, but in windows: attempts leave no events, and only the end of a
-window tells the workflow. After the first (8 s) the domain's state says so; after the others (5 minutes, an hour, 8
-hours, and 8 hours again) it costs six events each. What the cluster refuses for good is marked non-retryable where it
+window tells the workflow. After the first (2 s, and three times what an attempt takes to fail) the domain's state says
+so: a server that is gone for 30 s is named meanwhile. After the others (5 minutes, an hour, 8 hours, and 8 hours again)
+it costs six events each. What the cluster refuses for good is marked non-retryable where it
 is seen."""
 
 ONCE = RetryPolicy(maximum_attempts=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 import yaml
@@ -12,11 +13,21 @@ from lifecycle.platform import (
     InstalledCertManager,
     Permission,
     PlatformEvidence,
+    Revision,
+    backup_permissions,
     helm_values,
     installation_permissions,
+    missing_components,
     permission_finding,
     platform_verdict,
+    pod_findings,
+    previous_revision,
+    proof_permissions,
+    refused_permission,
+    release_failure,
+    release_values,
     required_permissions,
+    surroundings_broken,
 )
 from lifecycle.steps import PlatformRequest, PlatformVerdict
 
@@ -34,7 +45,9 @@ OURS = InstalledCertManager(
         ((OURS,), PlatformVerdict.KEEP, ""),
         ((dataclasses.replace(OURS, version="v1.20.1"),), PlatformVerdict.UPGRADE, ""),
         ((dataclasses.replace(OURS, release_status="failed"),), PlatformVerdict.UPGRADE, ""),
+        ((dataclasses.replace(OURS, values_differ=True),), PlatformVerdict.UPGRADE, ""),
         ((dataclasses.replace(OURS, release_status="pending-install"),), PlatformVerdict.REFUSE, "CW1011"),
+        ((dataclasses.replace(OURS, release_status="uninstalling"),), PlatformVerdict.REFUSE, "CW1011"),
         ((dataclasses.replace(OURS, version="v1.22.0"),), PlatformVerdict.REFUSE, "CW1008"),
         ((dataclasses.replace(OURS, namespace="infra"),), PlatformVerdict.REFUSE, "CW1007"),
         ((dataclasses.replace(OURS, release="cm"),), PlatformVerdict.REFUSE, "CW1007"),
@@ -86,15 +99,136 @@ def test_a_missing_permission_names_verb_resource_namespace_and_the_rule_to_add(
     assert rule == {"apiGroups": ["networking.istio.io"], "resources": ["gateways"], "verbs": ["delete"]}
 
 
-def test_every_permission_has_a_reason_and_stands_once() -> None:
-    listed = (*required_permissions("istio-system"), *installation_permissions("cert-manager"))
+LISTS = (
+    required_permissions("istio-system"),
+    proof_permissions("cert-manager"),
+    backup_permissions("cert-manager"),
+    installation_permissions("cert-manager"),
+)
+
+
+@pytest.mark.parametrize("listed", LISTS)
+def test_every_permission_has_a_reason_and_stands_once(listed: tuple[Permission, ...]) -> None:
     assert all(permission.why for permission in listed)
     assert len(listed) == len({permission[:4] for permission in listed})
 
 
 def test_nothing_is_asked_for_secrets_of_all_namespaces() -> None:
-    listed = (*required_permissions("istio-system"), *installation_permissions("cert-manager"))
+    listed = [entry for entries in LISTS for entry in entries]
     assert {"istio-system", "cert-manager"} == {entry.namespace for entry in listed if entry.resource == "secrets"}
+
+
+def test_rights_to_install_are_asked_for_only_where_something_is_installed() -> None:
+    evidence = dataclasses.replace(GOOD, installation_denied=(Permission("create", "", "namespaces"),))
+    assert platform_verdict(REQUEST, evidence).verdict is PlatformVerdict.REFUSE
+    there = dataclasses.replace(evidence, installed=(OURS,))
+    assert platform_verdict(REQUEST, there).verdict is PlatformVerdict.KEEP
+
+
+def test_what_may_not_be_looked_at_is_not_taken_for_missing() -> None:
+    evidence = PlatformEvidence(
+        kubernetes="v1.36.3", istio="", denied=(Permission("list", "apps", "deployments"),), complete=False
+    )
+    decision = platform_verdict(REQUEST, evidence)
+    assert decision.verdict is PlatformVerdict.REFUSE
+    assert [finding.code for finding in decision.findings] == ["CW1801"]
+
+
+@pytest.mark.parametrize(
+    ("text", "permission"),
+    [
+        (
+            'secrets is forbidden: User "system:serviceaccount:certwright:certwright-installer" cannot list resource '
+            '"secrets" in API group "" in the namespace "cert-manager"',
+            Permission("list", "", "secrets", "cert-manager"),
+        ),
+        (
+            'clusterroles.rbac.authorization.k8s.io "x" is forbidden: User "a" cannot create resource "clusterroles" '
+            'in API group "rbac.authorization.k8s.io" at the cluster scope',
+            Permission("create", "rbac.authorization.k8s.io", "clusterroles"),
+        ),
+        ("context deadline exceeded", None),
+    ],
+)
+def test_a_refusal_names_its_permission(text: str, permission: Permission | None) -> None:
+    assert permission == refused_permission(text)
+
+
+@pytest.mark.parametrize(
+    ("revisions", "previous"),
+    [
+        ((), 0),
+        ((Revision(1, "deployed", "ours"),), 0),
+        ((Revision(1, "failed", "theirs"), Revision(2, "failed", "ours")), 0),
+        ((Revision(1, "superseded", "theirs"), Revision(2, "deployed", "ours")), 1),
+        ((Revision(1, "deployed"), Revision(2, "failed", "ours"), Revision(3, "pending-upgrade", "ours")), 1),
+        ((Revision(1, "superseded"), Revision(2, "superseded"), Revision(3, "pending-upgrade", "ours")), 2),
+    ],
+)
+def test_what_a_run_did_is_taken_back_to_the_last_good_revision_of_others(
+    revisions: tuple[Revision, ...], previous: int
+) -> None:
+    assert previous == previous_revision(revisions, "ours")
+
+
+def deployment(component: str, *, available: int = 1, generation: int = 1) -> dict[str, Any]:
+    labels = {"app.kubernetes.io/instance": "cert-manager", "app.kubernetes.io/component": component}
+    status = {"observedGeneration": 1, "updatedReplicas": 1, "availableReplicas": available}
+    return {
+        "metadata": {"name": component, "labels": labels, "generation": generation},
+        "spec": {"replicas": 1},
+        "status": status,
+    }
+
+
+def test_three_deployments_must_be_available_in_their_present_form() -> None:
+    controller, webhook, cainjector = (deployment(name) for name in ("controller", "webhook", "cainjector"))
+    assert missing_components((controller, webhook, cainjector), "cert-manager") == ()
+    assert missing_components((controller, webhook), "cert-manager") == ("cainjector",)
+    assert missing_components((controller, webhook, cainjector), "another")[:1] == ("controller",)
+    stale = deployment("webhook", generation=2)
+    assert missing_components((controller, stale, cainjector), "cert-manager") == ("webhook",)
+    broken = deployment("cainjector", available=0)
+    assert missing_components((controller, webhook, broken), "cert-manager") == ("cainjector",)
+
+
+def test_a_pod_that_is_not_ready_is_named_with_the_nodes_words() -> None:
+    waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}
+    pod = {
+        "metadata": {"name": "webhook-1", "namespace": "cm", "labels": {"app.kubernetes.io/instance": "cert-manager"}},
+        "status": {"containerStatuses": [{"ready": False, "image": "quay.io/x:1", "state": waiting}]},
+    }
+    (found,) = pod_findings([pod], "cert-manager")
+    assert (found.code, found.subject) == ("CW1012", "Pod cm/webhook-1")
+    assert "ImagePullBackOff not found (image quay.io/x:1)" in found.problem
+    ready = {**pod, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    assert pod_findings([ready], "cert-manager") == ()
+
+
+@pytest.mark.parametrize(
+    ("helm_said", "broken", "code"),
+    [
+        ("Kubernetes cluster unreachable: Get https://x: dial tcp: connection refused", True, "CW1010"),
+        ("context deadline exceeded", False, "CW1010"),
+        ("another operation (install/upgrade/rollback) is in progress", False, "CW1011"),
+        ("CRD exists and cannot be imported into the current release: invalid ownership metadata", False, "CW1010"),
+        ('User "a" cannot get resource "secrets" in API group "" in the namespace "cert-manager"', False, "CW1801"),
+    ],
+)
+def test_helms_words_are_understood(helm_said: str, broken: bool, code: str) -> None:
+    assert broken is surroundings_broken(helm_said)
+    assert code == release_failure("cert-manager", "cert-manager", helm_said, ()).code
+
+
+def test_an_upgrade_keeps_what_somebody_set_and_the_request_has_the_last_word() -> None:
+    request = dataclasses.replace(REQUEST, values=json.dumps({"http_proxy": "request"}))
+    operator = json.dumps({"http_proxy": "operator", "extraArgs": ["-v"]})
+    values = release_values(request, operator, {"nodeSelector": {"a": "b"}, "crds": {"enabled": False}})
+    assert values["nodeSelector"] == {"a": "b"}
+    assert values["http_proxy"] == "request"
+    assert values["extraArgs"] == ["-v"]
+    assert values["crds"]["enabled"] is True
+    assert values == release_values(request, operator, values)
 
 
 def test_values_are_merged_field_by_field_over_ours() -> None:
