@@ -27,6 +27,20 @@ class CertificateActivities:
         self._cluster = cluster
 
     @activity.defn
+    async def issue_certificate(self, target: CertificateTarget) -> IssuanceResult:
+        """Apply the Certificate and await it; findings where others hold a name, and then nothing is applied.
+
+        Made anew, after a killed worker too, it applies the same and goes on waiting: no second order comes of it.
+        Raises ApplicationError as `apply_certificate` and `await_certificate` do.
+        """
+        watch = IssuanceWatch(self._cluster, target.request, previous=target.previous_fingerprint)
+
+        async def issued() -> IssuanceResult:
+            applied = await self.apply_certificate(target)
+            return applied if applied.findings else await watch.run()
+
+        return await attended(issued(), lambda: watch.words)
+
     async def apply_certificate(self, target: CertificateTarget) -> IssuanceResult:
         """Apply the Gateway's port 80, which challenges need, then the Certificate; findings where others hold a name.
 
@@ -40,7 +54,6 @@ class CertificateActivities:
         await kubernetes.apply(self._cluster, manifests.certificate(target.request))
         return IssuanceResult(ready=False)
 
-    @activity.defn
     async def await_certificate(self, target: CertificateTarget) -> IssuanceResult:
         """Watch until a new certificate is in the Secret, or cert-manager gave up; route challenges meanwhile.
 

@@ -42,7 +42,6 @@ class GatewayActivities:
     def __init__(self, cluster: DynamicClient) -> None:
         self._cluster = cluster
 
-    @activity.defn
     async def inspect_secret(self, target: CertificateTarget) -> IssuanceResult:
         """Whether the Secret parses, matches its key, and covers the names. Raises ApplicationError."""
         facts, problems = await read_secret(self._cluster, target.request)
@@ -52,21 +51,22 @@ class GatewayActivities:
 
     @activity.defn
     async def bind_gateway(self, target: CertificateTarget) -> BindingResult:
-        """Apply the routes, then the Gateway's port 443; not bound where others hold these names.
+        """Apply the routes, then the Gateway's port 443; not bound where the Secret is unfit or others hold the names.
 
         Raises ApplicationError.
         """
         request = target.request
         namespace = request.gateway.namespace
-        there = await asyncio.gather(
+        inspected, *there = await asyncio.gather(
+            self.inspect_secret(target),
             kubernetes.read(self._cluster, ISTIO, "Gateway", namespace, names.gateway_name(request.hostname)),
             kubernetes.read(
                 self._cluster, ISTIO, "VirtualService", namespace, names.virtual_service_name(request.hostname)
             ),
         )
         taken = tuple(filter(None, (claims.object_collision(one, request) for one in there)))
-        if taken:
-            return BindingResult(bound=False, findings=taken)
+        if taken or not inspected.ready:
+            return BindingResult(bound=False, findings=(*inspected.findings, *taken))
         await kubernetes.apply(self._cluster, manifests.virtual_service(request))
         await kubernetes.apply(self._cluster, manifests.gateway(request, https=True))
         return BindingResult(bound=True)

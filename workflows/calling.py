@@ -8,6 +8,7 @@ trying. A call ends by an answer, by a refusal for good, or by cancellation; nev
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -34,6 +35,9 @@ with workflow.unsafe.imports_passed_through():
 T = TypeVar("T")
 
 _LONGEST_WORDS = 300
+
+_LATE = "TemporalTimeout:StartToClose"
+"""What Temporal's server calls the end of an attempt's time where it looks whether to try again."""
 
 
 class StepRefusedError(Exception):
@@ -94,8 +98,10 @@ async def call(
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise asyncio.CancelledError from error
-            refused = refusal(error, summary, subject)
+            refused = refusal(error, hand, summary, subject)
             if refused is not None:
+                if window:
+                    await tell(Hindrance(step=summary))
                 raise StepRefusedError(refused) from error
             window += 1
             following = timeouts.WINDOWS[min(window, len(timeouts.WINDOWS) - 1)]
@@ -121,6 +127,22 @@ async def once(
     priority: int = queues.PRIORITY_ONBOARDING,
 ) -> R:
     """What the activity answers within one window of retries. Raises ActivityError."""
+    cancellation = (
+        ActivityCancellationType.WAIT_CANCELLATION_COMPLETED if hand.mutates else ActivityCancellationType.TRY_CANCEL
+    )
+    if hand.late is not None:
+        retry = dataclasses.replace(retry, non_retryable_error_types=[_LATE])
+    if hand.local:
+        local: R = await workflow.execute_local_activity(
+            hand.name,
+            argument,
+            result_type=hand.gives,
+            start_to_close_timeout=hand.limit,
+            retry_policy=retry,
+            cancellation_type=cancellation,
+            summary=summary,
+        )
+        return local
     result: R = await workflow.execute_activity(
         hand.name,
         argument,
@@ -129,28 +151,26 @@ async def once(
         start_to_close_timeout=hand.limit,
         heartbeat_timeout=hand.heartbeat,
         retry_policy=retry,
-        cancellation_type=(
-            ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
-            if hand.mutates
-            else ActivityCancellationType.TRY_CANCEL
-        ),
+        cancellation_type=cancellation,
         summary=summary,
         priority=Priority(priority_key=priority, fairness_key=tenant[:64] or None),
     )
     return result
 
 
-def refusal(error: ActivityError, step: str, subject: str) -> Finding | None:
+def refusal(error: ActivityError, hand: Hand[A, R], step: str, subject: str) -> Finding | None:
     """The finding of a failure that no retry mends, else None."""
     cause = error.cause
-    if isinstance(cause, TimeoutError) and cause.type is TimeoutType.START_TO_CLOSE:
-        hours = timeouts.ISSUANCE.total_seconds() / 3600
-        last = cause.last_heartbeat_details[:1]
-        said = f" It was last waiting: {last[0]}." if last and isinstance(last[0], str) else ""
-        if step_is_watch(cause):
-            return findings.ISSUANCE_TIMED_OUT.found(
+    # One that never heartbeat did not live: its worker was killed, and another one is to take it up.
+    if isinstance(cause, TimeoutError) and cause.type is TimeoutType.START_TO_CLOSE and cause.last_heartbeat_details:
+        last = cause.last_heartbeat_details[0]
+        said = f" The last word was: {last}." if isinstance(last, str) else ""
+        if hand.late is not None:
+            return hand.late.found(
                 subject=subject,
-                problem=f"Nothing came within {hours:.0f} h: {step}.{said}"[:_LONGEST_WORDS],
+                problem=f"Nothing came within {hand.limit.total_seconds() / 3600:.0f} h: {step}.{said}"[
+                    :_LONGEST_WORDS
+                ],
                 fix="Look at the Certificate's Order and Challenges, mend what they name, then ask for a check.",
             )
         return None
@@ -167,11 +187,6 @@ def refusal(error: ActivityError, step: str, subject: str) -> Finding | None:
         problem=f"Refused: {step}. {words(error)}"[:_LONGEST_WORDS],
         fix="Mend what the refusal names, then ask for a check.",
     )
-
-
-def step_is_watch(cause: TimeoutError) -> bool:
-    """Whether what timed out had been heartbeating: it lived, and what it waited for did not come."""
-    return bool(cause.last_heartbeat_details)
 
 
 def _told(cause: ApplicationError) -> Finding | None:

@@ -7,13 +7,11 @@ ordering by itself. A failure is a result with findings, since the parent decide
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 
 from temporalio import workflow
 from temporalio.common import VersioningBehavior
 
 with workflow.unsafe.imports_passed_through():
-    from lifecycle import findings
     from lifecycle.steps import CertificateTarget, Cleanup, IssuanceResult
     from workflows import hands
     from workflows.calling import StepRefusedError, call, shielded, tell_parent
@@ -30,20 +28,10 @@ class CertificateIssuance:
         names = ", ".join(request.hostnames)
         workflow.set_current_details(f"Issue a certificate for {names} by {request.issuer.name}.")
         try:
-            applied = await call(
-                hands.APPLY_CERTIFICATE,
-                target,
-                summary=f"apply the Certificate for {names}",
-                subject=request.hostname,
-                tell=tell_parent,
-                tenant=request.tenant,
-            )
-            if findings.errors(applied.findings):
-                return dataclasses.replace(applied, ready=False)  # nothing was applied, nothing is to be undone
             issued = await call(
-                hands.AWAIT_CERTIFICATE,
+                hands.ISSUE_CERTIFICATE,
                 target,
-                summary=f"route the challenges of {names} and wait for the certificate",
+                summary=f"apply the Certificate for {names}, route its challenges and wait for it",
                 subject=request.hostname,
                 tell=tell_parent,
                 tenant=request.tenant,

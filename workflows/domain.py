@@ -136,7 +136,9 @@ class DomainOnboarding:
             self._checks_wanted += 1
         await self._until(lambda: self._phase is not Phase.REQUESTED, timeouts.PROMPT)
         if self._phase is Phase.REFUSED:
-            raise ApplicationError(self._status.findings[0].problem, type=queues.HOSTNAME_TAKEN, non_retryable=True)
+            why = self._status.findings[0]
+            taken = why.code == findings.HOSTNAME_NOT_AVAILABLE.code
+            raise ApplicationError(why.problem, type=queues.HOSTNAME_TAKEN if taken else why.title, non_retryable=True)
         return DomainAnswer(status=self.status(), joined=not first)
 
     @onboard.validator
@@ -274,7 +276,7 @@ class DomainOnboarding:
                 return
         self._state = dataclasses.replace(self._state, reserved=True)
         self._show(phase=Phase.PREFLIGHT, step="looking whether everything is ready for an order")
-        self._publish()
+        workflow.set_current_details(progress.markdown(self.status()))
 
     async def _check_preflight(self) -> None:
         """Look at what must be right before anything is ordered; wait on the published schedule where it is not."""
@@ -338,6 +340,7 @@ class DomainOnboarding:
     async def _issue(self) -> None:
         self._state = dataclasses.replace(self._state, applied=True)  # from here on there is something to undo
         self._show(certificate=CertificateStatus.PENDING, step="getting the certificate")
+        self._publish()  # this may take an hour; what follows takes seconds
         request = self._state.request
         result = await self._child(
             CertificateIssuance.run,
@@ -476,13 +479,15 @@ class DomainOnboarding:
             issuance, edge = result.issuance, result.edge
         except StepRefusedError as refused:
             issuance = IssuanceResult(ready=False, findings=(refused.finding,))
-        self._renewals_done = max(self._renewals_done, renewals)
         self._checks_done = max(self._checks_done, checks)
         self._note(*issuance.evidence[-3:])
         secret = issuance.secret
         if not issuance.ready or secret is None or (before and secret.fingerprint == before.fingerprint):
+            self._renewals_done = max(self._renewals_done, renewals)
             self._not_renewed(issuance)
             return
+        # Whoever wished for a renewal meanwhile, or saw one come, has this one.
+        self._renewals_done, self._wake = self._renewals_wanted, None
         self._note_line("renewal", f"{secret.fingerprint} until {secret.not_after:%Y-%m-%d %H:%M} UTC")
         self._show(
             phase=Phase.ACTIVE,
@@ -498,6 +503,8 @@ class DomainOnboarding:
         self._show(next_check_at=self._renewal_due())
         if edge is not None:
             self._take_edge(edge)
+        else:
+            self._show(serving=ServingStatus.UNKNOWN, next_check_at=workflow.now() + _STALE_LOOKS)
         self._cycle_over = True
 
     def _not_renewed(self, issuance: IssuanceResult) -> None:
@@ -656,6 +663,7 @@ class DomainOnboarding:
             )
 
     async def _started(self, run: Any, child_id: str, summary: str, gives: type[T]) -> T:
+        pause = timeouts.CHILD_BUSY
         while True:
             try:
                 result: T = await workflow.execute_child_workflow(
@@ -671,7 +679,8 @@ class DomainOnboarding:
                     ),
                 )
             except WorkflowAlreadyStartedError:
-                await workflow.sleep(timeouts.CHILD_BUSY, summary="until an earlier attempt is undone")
+                await workflow.sleep(pause, summary="until an earlier attempt is undone")
+                pause = min(pause * 2, timeouts.CHILD_BUSY_LONGEST)
             except (ChildWorkflowError, CancelledError) as error:
                 if is_cancelled_exception(error) and self._cancel:
                     raise asyncio.CancelledError from error

@@ -30,15 +30,11 @@ class GatewayBinding:
         hostname = target.request.hostname
         workflow.set_current_details(f"Bind {hostname} to Gateway workload {target.request.gateway.service}.")
         try:
-            inspected = await self._call(hands.INSPECT_SECRET, target, f"look whether the Secret fits {hostname}")
-        except StepRefusedError as refused:
-            return BindingResult(bound=False, findings=(refused.finding,))
-        if not inspected.ready:
-            return BindingResult(bound=False, findings=inspected.findings)
-        try:
-            bound = await self._call(hands.BIND_GATEWAY, target, f"apply Gateway and routes of {hostname}")
+            bound = await self._call(
+                hands.BIND_GATEWAY, target, f"apply Gateway and routes of {hostname}, if its Secret fits"
+            )
             if not bound.bound:
-                return await self._undone(target, bound)
+                return bound  # it was decided before anything was applied
             edge = await self._call(hands.VERIFY_EDGE, target, f"see {hostname} served on every address")
         except StepRefusedError as refused:
             return await self._undone(target, BindingResult(bound=False, findings=(refused.finding,)))

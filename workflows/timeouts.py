@@ -78,8 +78,7 @@ WINDOWS = (
 """Broken surroundings are waited for without end, but in windows: attempts leave no events, and only the end of a
 window tells the workflow. After the first (2 s, and three times what an attempt takes to fail) the domain's state says
 so: a server that is gone for 30 s is named meanwhile. After the others (5 minutes, an hour, 8 hours, and 8 hours again)
-it costs six events each. What the cluster refuses for good is marked non-retryable where it
-is seen."""
+it costs six events each. What the cluster refuses for good is marked non-retryable where it is seen."""
 
 ONCE = RetryPolicy(maximum_attempts=1)
 """Scheduled again by itself; or Helm, which is never run twice over without looking in between."""

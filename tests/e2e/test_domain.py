@@ -25,6 +25,7 @@ from lab.loadbalancer import Address, Fault
 from lifecycle import manifests, names
 from lifecycle.domain import IssuerRef, OnboardingRequest, Route
 from lifecycle.steps import BindingResult, CertificateTarget, IssuanceResult, IssuerRequest
+from worker import versions
 from worker.sandbox import workflow_runner
 from workflows.certificate import CertificateIssuance
 from workflows.gateway import GatewayBinding
@@ -66,17 +67,17 @@ async def temporal(lab: Lab) -> AsyncIterator[Client]:
             task_queue=QUEUE,
             workflows=[CertificateIssuance, GatewayBinding],
             activities=[
-                certificates.apply_certificate,
-                certificates.await_certificate,
+                certificates.issue_certificate,
                 certificates.remove_certificate,
-                gateways.inspect_secret,
                 gateways.bind_gateway,
                 gateways.unbind_gateway,
                 EdgeActivities(cluster, settings).verify_edge,
             ],
             workflow_runner=workflow_runner(),
+            deployment_config=versions.deployment(),
             max_heartbeat_throttle_interval=timedelta(seconds=2),
         ):
+            await versions.promote(environment.client)
             yield environment.client
 
 

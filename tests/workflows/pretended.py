@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import hashlib
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -50,6 +51,7 @@ from lifecycle.steps import (
     ReservationResult,
     RestoreReport,
 )
+from worker import versions
 from worker.sandbox import workflow_runner
 from workflows import WORKFLOWS
 from workflows.domain import DomainOnboarding
@@ -174,12 +176,8 @@ class World:
 
     async def _domain(self, name: str, target: OnboardingRequest) -> Any:
         match name:
-            case "apply_certificate":
-                return IssuanceResult(ready=False)
-            case "await_certificate":
+            case "issue_certificate":
                 return await self.issue(target)
-            case "inspect_secret":
-                return IssuanceResult(ready=True)
             case "bind_gateway":
                 return BindingResult(bound=True)
             case "verify_edge":
@@ -214,8 +212,8 @@ class World:
             "restore_backup": lambda: RestoreReport(backup=argument.backup, equal=True),
         }[name]()
 
-    def activities(self) -> list[Callable[..., Any]]:
-        return [self._pretend(hand) for hand in HANDS]
+    def activities(self, queue: str) -> list[Callable[..., Any]]:
+        return [self._pretend(hand) for hand in HANDS if hand.queue == queue]
 
     def _pretend(self, hand: Hand[Any, Any]) -> Callable[..., Any]:
         async def pretend(argument: Any) -> Any:
@@ -226,23 +224,29 @@ class World:
 
 
 @asynccontextmanager
-async def working(client: Client, world: World) -> AsyncIterator[None]:
-    """Workers on all queues."""
-    pretended = world.activities()
+async def working(client: Client, world: World, *, versioned: bool = False) -> AsyncIterator[None]:
+    """Workers on all queues; a real server wants them versioned, the time-skipping one knows no versions."""
     async with AsyncExitStack() as stack:
         for queue in queues.QUEUES:
-            workflows = {"workflows": list(WORKFLOWS)} if queue == queues.WORKFLOWS else {}
+            workflows: dict[str, Any] = {}
+            if queue == queues.WORKFLOWS:
+                workflows = {
+                    "workflows": list(WORKFLOWS),
+                    "deployment_config": versions.deployment() if versioned else None,
+                }
             await stack.enter_async_context(
                 Worker(
                     client,
                     task_queue=queue,
-                    activities=pretended,
+                    activities=world.activities(queue),
                     workflow_runner=workflow_runner(),
                     max_cached_workflows=world.cached if workflows else 0,
                     max_heartbeat_throttle_interval=timedelta(seconds=1),
                     **workflows,
                 )
             )
+        if versioned:
+            await versions.promote(client)
         yield
 
 
@@ -262,9 +266,10 @@ async def status_of(client: Client, workflow_id: str) -> DomainStatus:
 
 
 async def seen(client: Client, workflow_id: str, condition: Callable[[DomainStatus], bool]) -> DomainStatus:
-    """The first status that the condition holds for; within ten seconds of real time."""
+    """The first status that the condition holds for; within half a minute of real time."""
     status: DomainStatus | None = None
-    for _ in range(200):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
         status = await status_of(client, workflow_id)
         if condition(status):
             return status
