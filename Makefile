@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat requirements-dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: help venv lab test check lint lock clean
+.PHONY: help venv demo up down lab test check lint lock clean
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -17,6 +17,15 @@ $(STAMP): requirements-dev.txt pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/.installed-*; touch $@
+
+demo: $(STAMP)  ## The whole lifecycle, once through, on a real cluster; ends in evidence
+	@$(BIN)/python -m lab.demo
+
+up: $(STAMP)  ## The same, and leave it running: Temporal UI, portal, kubeconfig
+	@$(BIN)/python -m lab.demo up
+
+down: $(STAMP)  ## End what `make up` left running
+	@$(BIN)/python -m lab.demo down
 
 lab: $(STAMP)  ## Build the lab's programs, with a line for each (cached outside the repository)
 	@$(BIN)/python -m lab.binaries
@@ -39,4 +48,4 @@ lock: $(STAMP)  ## Write the hash-locked requirements anew
 	@$(BIN)/uv pip compile -q pyproject.toml --universal --no-annotate --no-strip-extras --generate-hashes --python-version 3.11 --all-extras -c requirements.txt --custom-compile-command "make lock" -o requirements-dev.txt
 
 clean:  ## Remove what was made here (the lab's cache stays)
-	@rm -rf $(VENV) .lab build *.egg-info
+	@rm -rf $(VENV) .lab .demo build *.egg-info
