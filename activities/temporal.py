@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import (
@@ -45,6 +47,17 @@ class TemporalAwayError(Exception):
 
 class ConnectionSettingsError(ValueError):
     """The environment's configuration of the connection cannot be read."""
+
+
+def leave(code: int) -> NoReturn:
+    """End the program with an exit code, what it wrote flushed, and without Python's own finalization.
+
+    A call of Temporal's SDK that is still answered while Python finalizes aborts the process (SIGABRT, measured with
+    temporalio 1.35 on Python 3.11), although all was done and said.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def connection(address: str = "", namespace: str = "") -> dict[str, Any]:

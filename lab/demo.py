@@ -28,6 +28,7 @@ import httpx
 from rich.console import Console
 from temporalio.client import Client
 
+from activities.temporal import leave
 from lab.binaries import BuildError, prepare
 from lab.cli import may_be_replaced
 from lab.cluster import GATEWAY_ADDRESSES, LabError
@@ -531,4 +532,4 @@ def _clear(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

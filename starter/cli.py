@@ -25,7 +25,14 @@ from temporalio.exceptions import ActivityError, FailureError
 from temporalio.service import RPCStatusCode
 
 from activities import logs
-from activities.temporal import ConnectionSettingsError, TemporalAwayError, away_if_unreachable, connected, connection
+from activities.temporal import (
+    ConnectionSettingsError,
+    TemporalAwayError,
+    away_if_unreachable,
+    connected,
+    connection,
+    leave,
+)
 from lifecycle import findings, queues
 from lifecycle.diagnosis import said
 from lifecycle.domain import DomainStatus, OnboardingRequest, Phase
@@ -94,7 +101,12 @@ Command = Callable[[Call], Awaitable[int]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The program; the exit code."""
+    """One command; the exit code. As a program, without `arguments`, it ends the process."""
+    code = _main(arguments)
+    return leave(code) if arguments is None else code
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     # Not as defaults of the arguments: given before the command, they would be set back by the command's own.
     given = argparse.Namespace(json=False, address="", namespace="")
     options = _parser().parse_args(arguments, given)

@@ -19,7 +19,7 @@ from temporalio.client import Client, RPCError
 from temporalio.worker import Worker
 
 from activities import logs
-from activities.temporal import ConnectionSettingsError, connected_in_the_end, connection
+from activities.temporal import ConnectionSettingsError, connected_in_the_end, connection, leave
 from lifecycle import queues
 from lifecycle import settings as variables
 from lifecycle.diagnosis import said
@@ -31,7 +31,12 @@ log = structlog.stdlib.get_logger("certwright.worker")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The program; the exit code."""
+    """The program; the exit code. Without `arguments` it ends the process."""
+    code = _main(arguments)
+    return leave(code) if arguments is None else code
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     described = "\n".join(f"  {variables.PREFIX + name:<36}{text}" for name, text in variables.KNOWN.items())
     parser = argparse.ArgumentParser(
         prog="certwright-worker",
