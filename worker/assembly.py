@@ -42,6 +42,7 @@ WORKFLOW_TASKS = 20
 """At once; the deadlock detector gives each two seconds, whatever else the processor does."""
 
 SLOTS = {
+    queues.WORKFLOWS: 50,  # reservations: a few calls to Temporal each
     queues.CLUSTER: 200,  # a watch of a challenge holds one for as long as the CA takes
     queues.PROBE: 50,  # each opens a connection to every address of a gateway
     queues.PLATFORM: 4,  # Helm is a process of about 100 MB
@@ -51,8 +52,11 @@ SLOTS = {
 _THREADS = 8
 
 
-def providers(settings: Settings, cluster: DynamicClient, temporal: Client) -> tuple[object, ...]:
-    """The objects whose methods are the activities, given their clients."""
+def providers(settings: Settings, cluster: DynamicClient | None, temporal: Client) -> tuple[object, ...]:
+    """The objects whose methods are the activities, given their clients; no `cluster` for those that need none."""
+    reservations = ReservationActivities(temporal)
+    if cluster is None:
+        return (reservations,)
     edge = EdgeSettings(
         roots_pem=settings.roots_pem,
         http_port=settings.edge_http_port,
@@ -73,7 +77,7 @@ def providers(settings: Settings, cluster: DynamicClient, temporal: Client) -> t
         keep=settings.backup_keep,
     )
     return (
-        ReservationActivities(temporal),
+        reservations,
         PreflightActivities(cluster, preflight),
         CertificateActivities(cluster),
         GatewayActivities(cluster),
@@ -115,19 +119,15 @@ async def assembled(settings: Settings, temporal: Client) -> AsyncIterator[list[
 def _worker(
     queue: str, settings: Settings, temporal: Client, provided: Sequence[object], threads: ThreadPoolExecutor
 ) -> Worker:
-    grace = timedelta(seconds=settings.shutdown_grace)
+    of_workflows: dict[str, Any] = {}
     if queue == queues.WORKFLOWS:
-        return Worker(
-            temporal,
-            task_queue=queue,
-            workflows=list(WORKFLOWS),
-            activities=activities_on(queue, provided),
-            workflow_runner=workflow_runner(),
-            deployment_config=versions.deployment(settings.build_id),
-            max_concurrent_workflow_tasks=WORKFLOW_TASKS,
-            workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
-            graceful_shutdown_timeout=grace,
-        )
+        of_workflows = {
+            "workflows": list(WORKFLOWS),
+            "workflow_runner": workflow_runner(),
+            "deployment_config": versions.deployment(settings.build_id),
+            "max_concurrent_workflow_tasks": WORKFLOW_TASKS,
+            "workflow_task_poller_behavior": PollerBehaviorAutoscaling(),
+        }
     return Worker(
         temporal,
         task_queue=queue,
@@ -136,7 +136,8 @@ def _worker(
         max_concurrent_activities=SLOTS[queue],
         activity_task_poller_behavior=PollerBehaviorAutoscaling(),
         max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
-        graceful_shutdown_timeout=grace,
+        graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace),
+        **of_workflows,
     )
 
 

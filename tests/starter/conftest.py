@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import sys
 import uuid
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Worker
 
-from lifecycle import queues
 from lifecycle.domain import IssuerRef, Route
 from lifecycle.requests import OnboardingDefaults
 from starter import search_attributes, tokens
 from starter.portal import application
 from starter.settings import DoorSettings
-from tests.workflows.pretended import World
-from worker import versions
-from worker.sandbox import workflow_runner
-from workflows import WORKFLOWS
+from tests.workflows.pretended import World, working
 
 SETTINGS = DoorSettings(
     defaults=OnboardingDefaults(
@@ -54,21 +46,7 @@ async def server() -> AsyncIterator[WorkflowEnvironment]:
 async def world(server: WorkflowEnvironment) -> AsyncIterator[World]:
     """Pretended workers on all queues."""
     pretending = World(server)
-    async with contextlib.AsyncExitStack() as stack:
-        for queue in queues.QUEUES:
-            more: dict[str, Any] = {}
-            if queue == queues.WORKFLOWS:
-                more = {"workflows": list(WORKFLOWS), "deployment_config": versions.deployment()}
-            worker = Worker(
-                server.client,
-                task_queue=queue,
-                activities=pretending.activities() if not more else [],
-                workflow_runner=workflow_runner(),
-                max_heartbeat_throttle_interval=timedelta(seconds=1),
-                **more,
-            )
-            await stack.enter_async_context(worker)
-        await versions.promote(server.client)
+    async with working(server.client, pretending, versioned=True):
         yield pretending
 
 
