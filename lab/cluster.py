@@ -1,8 +1,9 @@
 """A whole lab in one asyncio process: control plane, node, DNS, ACME CA, load balancer, Istio and two applications.
 
 `run_lab` starts everything in the order in which it depends on each other and ends everything when its block is left.
-Children die with this process, whatever ends it (`lab.processes`). cert-manager is left out on purpose: installing it
-is the product's work; `Lab.cert_manager_values` says what the lab needs of its chart.
+Children die with this process, whatever ends it (`lab.processes`). While it runs it holds its directory, describes
+itself there and takes faults through a socket (`lab.directory`, `lab.control`). cert-manager is left out on purpose:
+installing it is the product's work; `Lab.cert_manager_values` says what the lab needs of its chart.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import json
 import os
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -21,15 +24,20 @@ from typing import Any
 import aiohttp
 import yaml
 
+from lab import control, status
 from lab.api import APPLY, MERGE_PATCH, Api, ApiError, Json
-from lab.binaries import Programs, prepare
+from lab.binaries import Programs, abandon, prepare
 from lab.certificates import Authority, service_account_key
+from lab.directory import held, published
 from lab.dns import DnsServer
+from lab.faults import Faults
 from lab.images import Images
 from lab.loadbalancer import Address, LoadBalancer
 from lab.node import NodeSettings, host_address, run_node
+from lab.pod import Pod
 from lab.ports import Ports, free_ports
 from lab.processes import ProcessGuard
+from lab.servers import Progress, Servers
 
 GATEWAY_ADDRESSES = ("127.0.0.1", "127.0.0.2")
 ACME_PROFILES = {
@@ -37,23 +45,24 @@ ACME_PROFILES = {
     "minute": {"description": "a hundred seconds, so that a renewal can be watched", "validityPeriod": 100},
 }
 _READY_SECONDS = 60.0
-_STOP_SECONDS = 2.0
-
-Progress = Callable[[str], None]
+_ACME_ROOT = "acme-root.pem"
 
 
 class LabError(Exception):
     """Something of the lab did not start; the message names it and its log."""
 
 
-@dataclasses.dataclass(slots=True, kw_only=True)
+@dataclasses.dataclass(kw_only=True)
 class Lab:
     """A running lab: where everything is, and what its tests can break.
 
     Attributes:
         http_port, https_port: of every address in `GATEWAY_ADDRESSES`, the gateway's Service as clients reach it.
         acme_directory: URL of the ACME CA's directory; `acme_ca` is the PEM file to trust for it.
-        acme_management: URL under which the CA shows its root (`/roots/0`).
+        acme_management: URL under which the CA shows its root (`/roots/0`); see `acme_root`.
+        acme_front: the CA's address, which can refuse connections while the CA goes on.
+        servers: the lab's servers; more may be started, and end with the lab.
+        pods: what the node runs, by uid.
     """
 
     directory: Path
@@ -69,6 +78,85 @@ class Lab:
     acme_directory: str
     acme_management: str
     acme_ca: Path
+    acme_front: LoadBalancer
+    guard: ProcessGuard
+    servers: Servers
+    pods: dict[str, Pod] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def faults(self) -> Faults:
+        """What can be broken, by name."""
+        return Faults(self, self.pods)
+
+    def frozen(self, name: str) -> contextlib.AbstractAsyncContextManager[None]:
+        """A server or a Deployment's processes stand still (SIGSTOP) for as long as the block."""
+        return self.faults.frozen(name)
+
+    def stopped(self, name: str) -> contextlib.AbstractAsyncContextManager[None]:
+        """A server or a Deployment is really away for as long as the block, and ready again when it is left."""
+        return self.faults.stopped(name)
+
+    async def restarted(self, name: str, *, seconds: float = 0.0) -> None:
+        """A server or a Deployment is really away for `seconds`; returns once it is ready again."""
+        await self.faults.restart(name, seconds=seconds)
+
+    async def acme_root(self) -> Path:
+        """The PEM file of the root that leads to the customers' certificates, fetched anew.
+
+        A restarted CA has another one. Raises LabError where the CA does not answer.
+        """
+        trust = await asyncio.to_thread(ssl.create_default_context, cafile=str(self.acme_ca))
+        deadline = time.monotonic() + _READY_SECONDS
+        async with aiohttp.ClientSession() as session:
+            while True:
+                try:
+                    timeout = aiohttp.ClientTimeout(total=5)
+                    async with session.get(f"{self.acme_management}/roots/0", ssl=trust, timeout=timeout) as response:
+                        response.raise_for_status()
+                        root = await response.read()
+                    break
+                except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                    if time.monotonic() > deadline:
+                        raise LabError(f"the ACME CA does not show its root: {error}") from None
+                    await asyncio.sleep(0.05)
+        path = self.directory / _ACME_ROOT
+        partial = path.with_suffix(".partial")
+        partial.write_bytes(root)
+        partial.replace(path)
+        return path
+
+    async def server_ready(self, name: str) -> None:
+        """Wait until a server says that it is ready. Raises LabError, KeyError."""
+        server = self.servers[name]
+        deadline = time.monotonic() + _READY_SECONDS
+        async with aiohttp.ClientSession() as session:
+            while not await status.healthy(session, server):
+                if self.servers.failed.done():
+                    raise LabError(self.servers.failed.result())
+                if time.monotonic() > deadline:
+                    raise LabError(f"{name} did not get ready; see {server.log}")
+                await asyncio.sleep(0.1)
+
+    def description(self) -> dict[str, Any]:
+        """What `lab.json` says of a running lab; paths, addresses and URLs, no keys."""
+        return {
+            "pid": os.getpid(),
+            "directory": str(self.directory),
+            "kubeconfig": str(self.kubeconfig),
+            "binaries": str(self.programs.binaries),
+            "dns": self.dns_address,
+            "gateway": {"addresses": GATEWAY_ADDRESSES, "http_port": self.http_port, "https_port": self.https_port},
+            "acme": {
+                "directory": self.acme_directory,
+                "ca": str(self.acme_ca),
+                "management": self.acme_management,
+                "root": str(self.directory / _ACME_ROOT),
+            },
+            "cert_manager": {
+                "chart": str(self.programs.cert_manager_chart),
+                "values": self.cert_manager_values,
+            },
+        }
 
     @property
     def environment(self) -> dict[str, str]:
@@ -106,13 +194,10 @@ class Lab:
             path = self.directory / f"values-{arguments[1]}.yaml"
             path.write_text(yaml.safe_dump(values))
             command += ["--values", str(path)]
-        process = await asyncio.create_subprocess_exec(
-            *command, env=self.environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
-        out, err = await process.communicate()
-        if process.returncode != 0:
-            raise LabError(f"helm {' '.join(arguments[:2])}: {err.decode(errors='replace')[-600:]}")
-        return out.decode()
+        code, out, errors = await self.guard.run(command, cwd=self.directory, environment=self.environment)
+        if code != 0:
+            raise LabError(f"helm {' '.join(arguments[:2])}: {errors[-600:]}")
+        return out
 
     async def apply(self, document: Json) -> Json:
         """Server-side apply one object (a plural is the lower-case kind and an s, or -ies)."""
@@ -182,38 +267,40 @@ _YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 async def run_lab(
     directory: Path, *, progress: Progress = print, istio: bool = True, programs: Programs | None = None
 ) -> AsyncIterator[Lab]:
-    """A lab in `directory` (absolute), running for as long as the block.
+    """A lab in `directory` (absolute; what an earlier lab left there is deleted), running for as long as the block.
 
     `istio` False leaves out Istio and the applications.
 
-    Raises LabError, lab.binaries.BuildError.
+    Raises LabError, lab.binaries.BuildError, lab.directory.DirectoryTakenError.
     """
-    built = programs if programs is not None else await asyncio.to_thread(prepare, progress)
+    built = programs if programs is not None else await _built(progress)
     began = time.monotonic()
 
     def said(what: str) -> None:
         progress(f"{time.monotonic() - began:5.1f} s  {what}")
 
-    os.makedirs(directory, mode=0o700, exist_ok=True)  # noqa: PTH103 - pathlib's would be refused here
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(held(directory))
         guard = ProcessGuard()
-        await guard.open()
         stack.push_async_callback(guard.close)
-        start = _Starter(directory, built.binaries, guard, stack)
+        await guard.open()
+        servers = Servers(directory, guard, said)
+        stack.push_async_callback(servers.close)
         names = Authority(directory / "pki")
-        kubeconfig = await _control_plane(start, names)
+        kubeconfig = await _control_plane(servers, directory, built.binaries, names)
         api = await stack.enter_async_context(Api.connect(kubeconfig))
         said("the Kubernetes API server answers")
-        ports = Ports.choose()
         dns = DnsServer()
-        dns_host, dns_port = await dns.start()
         stack.push_async_callback(dns.stop)
-        http, https, inner_http, inner_https, acme, acme_management = free_ports(6)
-        balancer = LoadBalancer()
+        dns_host, dns_port = await dns.start(port=free_ports(1)[0])
+        http, https, inner_http, inner_https, acme, inner_acme, acme_management = free_ports(7)
+        balancer, acme_front = LoadBalancer(), LoadBalancer()
         stack.push_async_callback(balancer.close)
+        stack.push_async_callback(acme_front.close)
         for address in GATEWAY_ADDRESSES:
             for outer, inner in ((http, inner_http), (https, inner_https)):
                 await balancer.add(Address(host=address, port=outer), Address(host="127.0.0.1", port=inner))
+        await acme_front.add(Address(host="127.0.0.1", port=acme), Address(host="127.0.0.1", port=inner_acme))
         lab = Lab(
             directory=directory,
             programs=built,
@@ -222,46 +309,42 @@ async def run_lab(
             dns=dns,
             dns_address=f"{dns_host}:{dns_port}",
             balancer=balancer,
-            ports=ports,
+            ports=Ports.choose(),
             http_port=http,
             https_port=https,
             acme_directory=f"https://localhost:{acme}/dir",
             acme_management=f"https://localhost:{acme_management}",
             acme_ca=names.path,
+            acme_front=acme_front,
+            guard=guard,
+            servers=servers,
         )
-        await _acme(start, names, lab, acme, acme_management)
-        for policy in ports.policies():
+        await _acme(lab, names, inner_acme, acme_management)
+        for policy in lab.ports.policies():
             await lab.apply(policy)
         await _node(lab, stack)
         said("node, DNS and ACME CA run")
         if istio:
             await _istio(lab, inner_http, inner_https, said)
+        await stack.enter_async_context(control.served(lab))
+        stack.enter_context(published(directory, lab.description()))
         yield lab
 
 
-class _Starter:
-    """Starts the lab's servers in the order of the calls, and ends them in the reverse order."""
-
-    def __init__(self, directory: Path, binaries: Path, guard: ProcessGuard, stack: contextlib.AsyncExitStack) -> None:
-        self.directory = directory
-        self._binaries = binaries
-        self._guard = guard
-        self._stack = stack
-        (directory / "logs").mkdir(exist_ok=True)
-
-    async def __call__(self, name: str, *flags: str, environment: dict[str, str] | None = None) -> None:
-        process = await self._guard.start(
-            [str(self._binaries / name), *flags],
-            cwd=self.directory,
-            environment={**os.environ, **(environment or {})},
-            log=self.directory / "logs" / f"{name}.log",
-        )
-        self._stack.push_async_callback(self._guard.stop, process, grace=_STOP_SECONDS)
+async def _built(progress: Progress) -> Programs:
+    try:
+        return await asyncio.to_thread(prepare, progress)
+    except asyncio.CancelledError:
+        abandon()
+        raise
 
 
-async def _control_plane(start: _Starter, names: Authority) -> Path:
+async def _control_plane(servers: Servers, home: Path, binaries: Path, names: Authority) -> Path:
     etcd, etcd_peer, secure, manager = free_ports(4)
-    home = start.directory
+
+    async def start(name: str, *flags: str, health: str) -> None:
+        await servers.start(name, [str(binaries / name), *flags], health=health)
+
     client, peer = f"http://127.0.0.1:{etcd}", f"http://127.0.0.1:{etcd_peer}"
     await start(
         "etcd",
@@ -273,6 +356,7 @@ async def _control_plane(start: _Starter, names: Authority) -> Path:
         f"--initial-cluster=default={peer}",
         "--unsafe-no-fsync",  # a lab's data need not outlive the machine
         "--log-level=warn",
+        health=f"{client}/health",
     )
     server = f"https://127.0.0.1:{secure}"
     address = host_address()
@@ -298,9 +382,10 @@ async def _control_plane(start: _Starter, names: Authority) -> Path:
         "--enable-aggregator-routing=true",
         "--allow-privileged=true",
         "--profiling=false",
+        health=f"{server}/readyz",
     )
     kubeconfig = names.kubeconfig(home / "kubeconfig", server, "lab-admin", organization="system:masters")
-    await _until_ready(kubeconfig, home / "logs" / "kube-apiserver.log")
+    await _until_ready(kubeconfig, servers)
     controller = names.kubeconfig(home / "pki" / "controller.kubeconfig", server, "system:kube-controller-manager")
     await start(
         "kube-controller-manager",
@@ -312,14 +397,15 @@ async def _control_plane(start: _Starter, names: Authority) -> Path:
         "--use-service-account-credentials=true",
         "--leader-elect=false",
         "--profiling=false",
+        health=f"https://127.0.0.1:{manager}/healthz",
     )
     return kubeconfig
 
 
-async def _until_ready(kubeconfig: Path, log: Path) -> None:
+async def _until_ready(kubeconfig: Path, servers: Servers) -> None:
     async with Api.connect(kubeconfig) as api:
         deadline = time.monotonic() + _READY_SECONDS
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not servers.failed.done():
             try:
                 # a namespace that the server makes itself, and RBAC's roles, come last
                 await api.call("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles/cluster-admin", timeout=2)
@@ -328,10 +414,10 @@ async def _until_ready(kubeconfig: Path, log: Path) -> None:
                 await asyncio.sleep(0.1)
             else:
                 return
-    raise LabError(f"kube-apiserver did not get ready; see {log}")
+    raise LabError(f"kube-apiserver did not get ready; see {servers['kube-apiserver'].log}")
 
 
-async def _acme(start: _Starter, names: Authority, lab: Lab, port: int, management: int) -> None:
+async def _acme(lab: Lab, names: Authority, port: int, management: int) -> None:
     certificate, key = names.issue("pebble", names=("localhost", "127.0.0.1"))
     configuration = {
         "pebble": {
@@ -346,10 +432,20 @@ async def _acme(start: _Starter, names: Authority, lab: Lab, port: int, manageme
             "profiles": ACME_PROFILES,
         }
     }
-    path = start.directory / "pebble.json"
+    path = lab.directory / "pebble.json"
     path.write_text(json.dumps(configuration))
-    environment = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_AUTHZREUSE": "0"}
-    await start("pebble", f"-config={path}", f"-dnsserver={lab.dns_address}", environment=environment)
+
+    async def started() -> None:
+        await lab.acme_root()
+
+    await lab.servers.start(
+        "pebble",
+        [str(lab.programs.binaries / "pebble"), f"-config={path}", f"-dnsserver={lab.dns_address}"],
+        # no pause before a validation, every authorization proved anew, and no nonce refused for practice
+        environment={"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_AUTHZREUSE": "0", "PEBBLE_WFE_NONCEREJECT": "0"},
+        health=f"https://127.0.0.1:{port}/dir",
+        started=started,
+    )
 
 
 async def _node(lab: Lab, stack: contextlib.AsyncExitStack) -> None:
@@ -367,7 +463,13 @@ async def _node(lab: Lab, stack: contextlib.AsyncExitStack) -> None:
         images=images,
     )
     ready = asyncio.Event()
-    running = asyncio.create_task(run_node(settings, ready))
+    running = asyncio.create_task(run_node(settings, ready, lab.pods))
+
+    def ended(node: asyncio.Task[None]) -> None:
+        if not node.cancelled() and (error := node.exception()) is not None:
+            lab.servers.fail(f"the node ended: {error!r}")
+
+    running.add_done_callback(ended)
 
     async def end() -> None:
         running.cancel()
@@ -389,7 +491,7 @@ async def _istio(lab: Lab, http: int, https: int, said: Progress) -> None:
     await lab.helm("install", "istio-base", str(charts / "istio-base"), "-n", "istio-system", "--create-namespace")
     said("Istio's definitions are installed")
     small = {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}}}
-    istiod = {"telemetry": {"enabled": False}, "autoscaleEnabled": False, **small}
+    istiod = {"telemetry": {"enabled": False}, "autoscaleEnabled": False, "global": {"tag": ISTIO}, **small}
     await lab.helm("install", "istiod", str(charts / "istiod"), "-n", "istio-system", values=istiod)
     await asyncio.gather(*(_application(lab, name, port) for name, port in APPLICATIONS.items()))
     await lab.deployment_available("istio-system", "istiod")
@@ -418,6 +520,9 @@ async def _istio(lab: Lab, http: int, https: int, said: Progress) -> None:
         await lab.deployment_available("default", name)
     said("Istio is ready")
 
+
+ISTIO = "1.31-eed52ebb66ad"
+"""Release branch and commit that `lab/go/go.mod` requires: the images' tag, by which Istio's version is told."""
 
 APPLICATIONS = {"frontend-service": 80, "api-service": 8080}
 """The demo's two applications and the ports of their Services."""

@@ -136,6 +136,21 @@ class DnsServer:
         """Take every fault away."""
         self._faults.clear()
 
+    def faults(self) -> dict[str, str]:
+        """The names that are broken, and how."""
+        return {name.to_text(omit_final_dot=True): fault.kind.value for name, fault in self._faults.items()}
+
+    def shown(self, below: str = "") -> list[str]:
+        """The records of `below` and all names under it, or of every zone, as lines of a zone file."""
+        top = _name(below) if below else dns.name.root
+        return [
+            f"{owner} {ttl} IN {dns.rdatatype.to_text(kind)} {value.to_text()}"
+            for owner, types in sorted(self._records.items())
+            if owner.is_subdomain(top)
+            for kind, (ttl, values) in types.items()
+            for value in values
+        ]
+
     def _zone(self, owner: dns.name.Name) -> dns.name.Name | None:
         found = [origin for origin in self._zones if owner.is_subdomain(origin)]
         return max(found, key=len) if found else None

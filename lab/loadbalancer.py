@@ -80,6 +80,14 @@ class LoadBalancer:
         if front.server is None:
             await self._open(front)
 
+    def faults(self) -> dict[Address, str]:
+        """The fronts that are broken, and how: a fault's name, or the address that they lead to."""
+        return {
+            listen: f"{front.fault.host}:{front.fault.port}" if isinstance(front.fault, Address) else front.fault.value
+            for listen, front in self._fronts.items()
+            if front.fault is not None
+        }
+
     async def close(self) -> None:
         """Stop listening and cut every connection."""
         for front in self._fronts.values():

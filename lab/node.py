@@ -63,15 +63,18 @@ def host_address() -> str:
     raise RuntimeError("this host has no IPv4 address but loopback, and Kubernetes refuses loopback for Pods")
 
 
-async def run_node(settings: NodeSettings, ready: asyncio.Event) -> None:
-    """Be the node until cancelled; `ready` is set once Pods are watched. Ends every Pod's process on the way out."""
+async def run_node(settings: NodeSettings, ready: asyncio.Event, pods: dict[str, Pod]) -> None:
+    """Be the node until cancelled; `ready` is set once Pods are watched. Ends every Pod's process on the way out.
+
+    `pods` is kept as the table of what runs, by uid.
+    """
     guard = ProcessGuard()
     await guard.open()
     solver = SolverListener(address=settings.address, port=settings.images.ports.solver)
     try:
         await solver.start()
         async with Api.connect(settings.kubeconfig) as api, aiohttp.ClientSession() as session:
-            node = Node(settings, api, session, guard, solver)
+            node = Node(settings, api, session, guard, solver, pods)
             try:
                 await node.run(ready)
             finally:
@@ -91,11 +94,12 @@ class Node:
         session: aiohttp.ClientSession,
         guard: ProcessGuard,
         solver: SolverListener,
+        pods: dict[str, Pod],
     ) -> None:
         self._settings = settings
         self._api = api
         self._cache: dict[tuple[str, str, str], Json] = {}
-        self._pods: dict[str, Pod] = {}
+        self._pods = pods
         self._tasks: set[asyncio.Task[None]] = set()
         self._labels = {
             "kubernetes.io/os": "linux",

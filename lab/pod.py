@@ -237,6 +237,18 @@ class Pod:
                 elif entry.suffix not in {".log", ".1"}:
                     entry.unlink()
 
+    def processes(self) -> dict[str, int]:
+        """The process ids of the containers that run now, by name; each leads a process group."""
+        return {
+            entry.name: entry.process.pid
+            for entry in (*self.init, *self.containers)
+            if entry.process is not None and entry.process.returncode is None
+        }
+
+    def container_ready(self, name: str) -> bool:
+        """Whether the container of this name is ready."""
+        return any(entry.ready for entry in (*self.init, *self.containers) if entry.name == name)
+
     async def report(self) -> None:
         """Write the status. Raises ApiError, aiohttp.ClientError, TimeoutError."""
         path = f"/api/v1/namespaces/{self.namespace}/pods/{self.name}/status"

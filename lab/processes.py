@@ -73,6 +73,11 @@ class ProcessGuard:
             sys.executable, "-I", "-S", "-c", _GUARD, stdin=asyncio.subprocess.PIPE, start_new_session=True, cwd="/"
         )
 
+    @property
+    def pid(self) -> int:
+        """The guard's own process id; 0 before `open`."""
+        return self._guard.pid if self._guard is not None else 0
+
     async def close(self) -> None:
         """End the guard; it kills the groups that are still registered."""
         guard, self._guard = self._guard, None
@@ -104,6 +109,26 @@ class ProcessGuard:
             os.close(descriptor)
         self._tell("+", process.pid)
         return process
+
+    async def run(self, argv: Sequence[str], *, cwd: Path, environment: Mapping[str, str]) -> tuple[int, str, str]:
+        """Run a short command to its end: exit code, output and errors. It ends with its caller. Raises OSError."""
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=cwd,
+            env=dict(environment),
+            start_new_session=True,
+            preexec_fn=die_with_parent(os.getpid()),
+        )
+        self._tell("+", process.pid)
+        try:
+            out, errors = await process.communicate()
+        finally:
+            self.forget(process)
+            await process.wait()
+        return process.returncode or 0, out.decode(errors="replace"), errors.decode(errors="replace")
 
     def forget(self, process: asyncio.subprocess.Process) -> None:
         """Kill what is left of a finished process's group, and stop guarding it."""
