@@ -75,14 +75,14 @@ class IssuanceWatch:
         request: OnboardingRequest,
         *,
         previous: str = "",
-        known_failure: datetime | None = None,
+        known_failures: int = 0,
         begins_within: float | None = None,
     ) -> None:
-        """Of a renewal: the certificate it replaces, a failure that is not its own, and seconds until it must begin."""
+        """Of a renewal: the certificate it replaces, failures that are not its own, and seconds until it must begin."""
         self._cluster = cluster
         self._request = request
         self._previous = previous
-        self._known_failure = known_failure
+        self._known_failures = known_failures
         self._begins_within = begins_within
         self._namespace = request.gateway.namespace
         self._name = names.certificate_name(request.hostname)
@@ -192,7 +192,7 @@ class IssuanceWatch:
         failed = seen.progress is Progress.FAILED or (
             bool(self._previous) and not seen.issuing and seen.failed_at is not None
         )
-        if failed and seen.failed_at != self._known_failure:
+        if failed and seen.failures > self._known_failures:
             return await self._ended(*await self._why(item), issuance.failure(item))
         late = self._begins_within is not None and _now() - self._started > self._begins_within
         if late and not self._issuing_seen:

@@ -23,6 +23,9 @@ from lifecycle.steps import RenewalRequest, RenewalResult
 _BEGINS_WITHIN = 30.0
 """cert-manager takes up a due renewal within a second; a review may be a little ahead of it."""
 
+_LONGEST_WAIT = 2.0
+"""Of the second that must lie between a failure and the next wish, also where the clocks differ."""
+
 _WRITES = 5
 """Tries to set the condition: another write came between reading and writing, which each time is less likely."""
 
@@ -63,12 +66,12 @@ class _Renewal:
         return self._watch.words if self._watch is not None else "asking cert-manager to renew"
 
     async def run(self) -> RenewalResult:
-        known_failure = await self._ask() if self._renewal.force else None
+        known_failures = await self._ask() if self._renewal.force else 0
         self._watch = IssuanceWatch(
             self._cluster,
             self._renewal.request,
             previous=self._renewal.current_fingerprint,
-            known_failure=known_failure,
+            known_failures=known_failures,
             begins_within=None if self._renewal.force else _BEGINS_WITHIN,
         )
         result = await self._watch.run()
@@ -77,8 +80,8 @@ class _Renewal:
         self._look = Look()
         return RenewalResult(issuance=result, edge=await self._edge.verify(self._renewal.request, self._look))
 
-    async def _ask(self) -> datetime | None:
-        """Set the `Issuing` condition, once; returns when the last issuance had failed before, if it had.
+    async def _ask(self) -> int:
+        """Set the `Issuing` condition, once; returns how many issuances had failed in a row before.
 
         Not where the Secret is new already, where an issuance is under way, or where the one that this activity asked
         for has failed since. Raises ApplicationError.
@@ -88,18 +91,21 @@ class _Renewal:
         for _ in range(_WRITES):
             facts, _ = await read_secret(self._cluster, request)
             if facts is not None and facts.fingerprint != self._renewal.current_fingerprint:
-                return None
+                return 0
             item = await kubernetes.read(self._cluster, CERT_MANAGER, "Certificate", namespace, name)
             if item is None:
                 await kubernetes.apply(self._cluster, manifests.certificate(request))
                 continue
-            failed_at = issuance.certificate_progress(item).failed_at
+            seen = issuance.certificate_progress(item)
             scheduled = activity.info().scheduled_time.replace(microsecond=0)  # as exact as cert-manager's times
-            if failed_at is not None and activity.info().attempt > 1 and failed_at >= scheduled:
-                return None
-            conditions = issuance.issuing_by_hand(item, datetime.now(UTC))
+            if seen.failed_at is not None and activity.info().attempt > 1 and seen.failed_at >= scheduled:
+                return 0
+            now = datetime.now(UTC)
+            asked_at = max(now, issuance.askable_at(item) or now)
+            await asyncio.sleep(min((asked_at - now).total_seconds(), _LONGEST_WAIT))
+            conditions = issuance.issuing_by_hand(item, asked_at)
             if conditions is None or await kubernetes.set_conditions(self._cluster, item, conditions):
-                return failed_at
+                return seen.failures
             await asyncio.sleep(0.2)
         raise ApplicationError(
             f"Certificate {name} changes faster than its renewal can be asked for", type="ClusterUnreachable"

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from temporalio import activity
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowQueryFailedError, WorkflowQueryRejectedError
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -22,11 +22,13 @@ from lifecycle import names, queues
 from lifecycle.diagnosis import said
 from lifecycle.steps import Cleanup, Reservation, ReservationResult
 
-WORKFLOW, RELEASE, OWNER = "HostnameReservation", "release", "owner"
-"""The workflow's name, its signal and its query."""
+WORKFLOW, RELEASE = "HostnameReservation", "release"
+"""The workflow's name and its signal."""
+
+OWNER = "owner"
+"""The memo that says who holds a name: unlike a query it needs no worker, so that a busy one cannot wait for itself."""
 
 _CALL = timedelta(seconds=10)
-"""One request; a query waits for a worker to answer it."""
 
 _AT_ONCE = 8
 
@@ -72,6 +74,7 @@ class ReservationActivities:
                     id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                     id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
                     static_summary=f"{hostname} is held",
+                    memo={OWNER: held},
                     rpc_timeout=_CALL,
                 )
             except WorkflowAlreadyStartedError:
@@ -89,13 +92,13 @@ class ReservationActivities:
                     return None
                 if found.workflow_type != WORKFLOW:
                     return False  # a domain of its own
-                holder = await handle.query(OWNER, result_type=Reservation, rpc_timeout=_CALL)
-            except (WorkflowQueryFailedError, WorkflowQueryRejectedError):
-                return False
+                holder = await found.memo_value(OWNER, None, type_hint=Reservation)
             except RPCError as error:
                 if error.status is RPCStatusCode.NOT_FOUND:
                     return None
                 raise
+        if holder is None:
+            return False
         return (holder.owner, holder.tenant) == (reservation.owner, reservation.tenant)
 
     async def _let_go(self, reservation: Reservation) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from lifecycle import findings
 from lifecycle.domain import IssuerKind, IssuerRef
-from lifecycle.findings import Finding, FindingKind
+from lifecycle.findings import Finding, FindingKind, Severity
 from lifecycle.steps import IssuerStatus
 
 Document = Mapping[str, Any]
@@ -80,7 +80,7 @@ def issuance_findings(
         requests, orders, challenges: those of its present issuance.
     """
     found = [
-        *filter(None, map(_challenge, challenges)),
+        *sorted(filter(None, map(_challenge, challenges)), key=lambda one: one.severity is not Severity.ERROR),
         *filter(None, map(_order, orders)),
         *filter(None, map(_request, requests)),
         *_backing_off(certificate),

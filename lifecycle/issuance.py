@@ -41,6 +41,7 @@ class CertificateProgress:
 
     Attributes:
         failed_at: of the last issuance, where that failed and no later one came of it.
+        failures: in a row, up to that one; times of whole seconds do not tell two apart.
     """
 
     progress: Progress
@@ -48,6 +49,7 @@ class CertificateProgress:
     renewal_at: datetime | None = None
     issuing: bool = False
     failed_at: datetime | None = None
+    failures: int = 0
     findings: tuple[Finding, ...] = ()
 
 
@@ -57,19 +59,22 @@ def certificate_progress(certificate: Document) -> CertificateProgress:
     conditions = conditions_of(certificate)
     ready, issuing = conditions.get("Ready", {}), conditions.get("Issuing", {})
     failed_at = _instant(status.get("lastFailureTime"))
+    failures = int(status.get("failedIssuanceAttempts") or 1) if failed_at else 0
+
+    def seen(progress: Progress, reason: str = "", **more: Any) -> CertificateProgress:
+        return CertificateProgress(
+            progress=progress, reason=said(reason), failed_at=failed_at, failures=failures, **more
+        )
+
     if issuing.get("status") == "True":
-        reason = said(issuing.get("message", ""))
-        return CertificateProgress(progress=Progress.WAITING, reason=reason, issuing=True, failed_at=failed_at)
+        return seen(Progress.WAITING, issuing.get("message", ""), issuing=True)
     current = ready.get("observedGeneration") == certificate["metadata"].get("generation")
     if ready.get("status") == "True" and current:
-        renewal = _instant(status.get("renewalTime"))
-        return CertificateProgress(progress=Progress.READY, renewal_at=renewal, failed_at=failed_at)
+        return seen(Progress.READY, renewal_at=_instant(status.get("renewalTime")))
     if issuing.get("status") == "False" and failed_at:
         found = failure(certificate)
-        return CertificateProgress(
-            progress=Progress.FAILED, reason=found.problem, failed_at=failed_at, findings=(found,)
-        )
-    return CertificateProgress(progress=Progress.WAITING, reason=said(ready.get("message", "")), failed_at=failed_at)
+        return seen(Progress.FAILED, found.problem, findings=(found,))
+    return seen(Progress.WAITING, ready.get("message", ""))
 
 
 def failure(certificate: Document) -> Finding:
@@ -87,6 +92,17 @@ def issuing_since(certificate: Document) -> datetime | None:
     """When the issuance under way began: the `Issuing` condition's own time; None where none is under way."""
     issuing = conditions_of(certificate).get("Issuing", {})
     return _instant(issuing.get("lastTransitionTime")) if issuing.get("status") == "True" else None
+
+
+def askable_at(certificate: Document) -> datetime | None:
+    """When another issuance may be asked for at the earliest; None where no failure stands before it.
+
+    cert-manager tells the requests of a failed issuance from those of the next one by times in whole seconds
+    (requestmanager: FailureTime before the Issuing condition's): within the same second it would take the old failure
+    for the new one's, and wait for hours with a certificate already issued.
+    """
+    failed_at = _instant((certificate.get("status") or {}).get("lastFailureTime"))
+    return failed_at + timedelta(seconds=1) if failed_at else None
 
 
 def issuing_by_hand(certificate: Document, now: datetime) -> list[dict[str, Any]] | None:

@@ -6,6 +6,7 @@ Each test file has names of its own, since one lab is shared by all.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -62,7 +63,8 @@ async def issuer(lab: Lab) -> None:
 
 async def edge_settings(lab: Lab) -> EdgeSettings:
     """How the lab's edge is reached, and the root of its CA."""
-    async with httpx.AsyncClient(verify=str(lab.acme_ca)) as client:
+    trust = ssl.create_default_context(cafile=str(lab.acme_ca))
+    async with httpx.AsyncClient(verify=trust, trust_env=False) as client:
         root = (await client.get(f"{lab.acme_management}/roots/0")).content
     return EdgeSettings(
         roots_pem=root, http_port=lab.http_port, https_port=lab.https_port, allowed_networks=("127.0.0.0/8",)
