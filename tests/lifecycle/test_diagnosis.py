@@ -163,3 +163,9 @@ def test_a_secret_of_somebody_else_is_not_overwritten(annotations: dict[str, str
     finding = secret_collision({"metadata": metadata}, "shop")
     assert code == (finding.code if finding else None)
     assert secret_collision(None, "shop") is None
+
+
+def test_a_challenge_that_failed_comes_before_one_that_waits() -> None:
+    waiting = challenge("pending", "wrong status code '404'")
+    found = issuance_findings(certificate(), (), (), (waiting, challenge("invalid", "refused")))
+    assert [finding.code for finding in found] == ["CW1303", "CW1304"]

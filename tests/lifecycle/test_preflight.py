@@ -1,0 +1,92 @@
+"""An order is made only where every name points here and nothing stands against it; each obstacle is told."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from lifecycle import findings, manifests, names
+from lifecycle.domain import IssuerKind, IssuerRef, OnboardingRequest, Route, RoutingStatus
+from lifecycle.platform import Permission
+from lifecycle.preflight import PreflightEvidence, preflight_report
+from lifecycle.routing import DnsAnswer, Lookup
+
+NOW = datetime(2026, 11, 24, 8, tzinfo=UTC)
+NAME = "shop.example.com"
+REQUEST = OnboardingRequest(
+    tenant="acme",
+    hostnames=(NAME,),
+    issuer=IssuerRef(name="le"),
+    routes=(Route(prefix="/", service="frontend", port=80),),
+)
+ISSUER: dict[str, Any] = {
+    "metadata": {"name": "le", "generation": 1},
+    "status": {"conditions": [{"type": "Ready", "status": "True", "observedGeneration": 1}]},
+}
+GOOD = PreflightEvidence(
+    answers=(DnsAnswer(hostname=NAME, lookup=Lookup.ANSWERED, addresses=("203.0.113.7",)),),
+    gateway_addresses=("203.0.113.7",),
+    issuer=ISSUER,
+)
+
+
+def report(request: OnboardingRequest = REQUEST, **changes: Any) -> tuple[bool, list[str]]:
+    made = preflight_report(request, dataclasses.replace(GOOD, **changes), cname_target="", now=NOW)
+    return made.may_proceed, [finding.code for finding in made.findings]
+
+
+FOREIGN_SECRET = {"metadata": {"name": names.secret_name(NAME), "namespace": "istio-system"}}
+FOREIGN_GATEWAY = {"kind": "Gateway", "metadata": {"name": names.gateway_name(NAME), "namespace": "istio-system"}}
+OTHER_CERTIFICATE = {
+    "kind": "Certificate",
+    "metadata": {"name": "other", "namespace": "default"},
+    "spec": {"secretName": "other", "dnsNames": [NAME]},
+}
+UNSEEN = findings.RESOURCE_KIND_MISSING.found(subject="Certificate", problem="It is not there.", fix="Install it.")
+
+
+@pytest.mark.parametrize(
+    ("changes", "may_proceed", "codes"),
+    [
+        ({}, True, []),
+        ({"answers": (DnsAnswer(hostname=NAME, lookup=Lookup.SERVFAIL),)}, False, ["CW1104"]),
+        ({"answers": (DnsAnswer(hostname=NAME, lookup=Lookup.NXDOMAIN),)}, False, ["CW1101"]),
+        ({"gateway_addresses": ()}, False, ["CW1104", "CW1005"]),
+        ({"issuer": None}, False, ["CW1201"]),
+        ({"issuer": {"metadata": {"name": "le", "generation": 1}}}, False, ["CW1202"]),
+        ({"issuer": None, "issuer_seen": False, "unseen": (UNSEEN,)}, False, ["CW1804"]),
+        ({"secret": FOREIGN_SECRET}, False, ["CW1407"]),
+        ({"objects": (FOREIGN_GATEWAY, None)}, False, ["CW1501"]),
+        ({"objects": (manifests.gateway(REQUEST, https=False), None)}, True, []),
+        ({"certificates": (OTHER_CERTIFICATE,)}, True, ["CW1502"]),
+        ({"denied": (Permission("watch", "acme.cert-manager.io", "challenges"),)}, False, ["CW1801"]),
+        ({"unseen": (UNSEEN, UNSEEN)}, False, ["CW1804"]),
+    ],
+)
+def test_what_stands_against_an_order(changes: dict[str, Any], may_proceed: bool, codes: list[str]) -> None:
+    assert report(**changes) == (may_proceed, codes)
+
+
+def test_an_issuer_of_another_namespace_cannot_sign() -> None:
+    elsewhere = IssuerRef(name="le", kind=IssuerKind.ISSUER, namespace="default")
+    assert report(dataclasses.replace(REQUEST, issuer=elsewhere)) == (False, ["CW1201"])
+    beside = IssuerRef(name="le", kind=IssuerKind.ISSUER, namespace="istio-system")
+    assert report(dataclasses.replace(REQUEST, issuer=beside)) == (True, [])
+
+
+def test_evidence_is_few_lines_however_many_names() -> None:
+    hostnames = tuple(f"{number}.example.com" for number in range(100))
+    answers = tuple(DnsAnswer(hostname=name, lookup=Lookup.ANSWERED, addresses=("203.0.113.7",)) for name in hostnames)
+    made = preflight_report(
+        dataclasses.replace(REQUEST, hostnames=hostnames),
+        dataclasses.replace(GOOD, answers=answers),
+        cname_target="",
+        now=NOW,
+    )
+    assert made.routing is RoutingStatus.POINTED
+    assert [line.step for line in made.evidence] == ["DNS", "Service istio-system/istio-ingressgateway"]
+    assert "96 more" in made.evidence[0].detail
+    assert all(len(line.detail) <= 300 for line in made.evidence)
