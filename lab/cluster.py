@@ -485,10 +485,10 @@ async def _node(lab: Lab, stack: contextlib.AsyncExitStack) -> None:
 
 async def _istio(lab: Lab, http: int, https: int, said: Progress) -> None:
     charts = lab.programs.charts
-    for path in sorted((charts / "gateway-api").glob("*.yaml")):
-        if path.name != "kustomization.yaml":
-            await lab.apply_all(path)
-    await lab.helm("install", "istio-base", str(charts / "istio-base"), "-n", "istio-system", "--create-namespace")
+    await asyncio.gather(
+        *(lab.apply_all(path) for path in (charts / "gateway-api").glob("*.yaml") if path.name != "kustomization.yaml"),
+        lab.helm("install", "istio-base", str(charts / "istio-base"), "-n", "istio-system", "--create-namespace"),
+    )
     said("Istio's definitions are installed")
     small = {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}}}
     istiod = {"telemetry": {"enabled": False}, "autoscaleEnabled": False, "global": {"tag": ISTIO}, **small}

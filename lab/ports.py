@@ -158,12 +158,10 @@ class Ports:
 def _policy(name: str, labels: dict[str, str], table: dict[int, int]) -> tuple[dict[str, Any], dict[str, Any]]:
     translated = "{" + ", ".join(f"{declared}: {real}" for declared, real in table.items()) + "}"
     expression = (
-        "(has(object.ports) ? object.ports : [])"
-        ".map(p, has(p.port) ? int(p.port) : 0).size() == 0 ? [] : "
-        "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9].filter(i, i < size(object.ports) && has(object.ports[i].port)"
-        " && int(object.ports[i].port) in variables.table)"
+        "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9].filter(i, i < size(variables.ports) && has(variables.ports[i].port)"
+        " && int(variables.ports[i].port) in variables.table)"
         '.map(i, JSONPatch{op: "replace", path: "/ports/" + string(i) + "/port",'
-        " value: variables.table[int(object.ports[i].port)]})"
+        " value: variables.table[int(variables.ports[i].port)]})"
     )
     metadata = {"name": f"lab-ports-{name}"}
     policy = {
@@ -184,7 +182,11 @@ def _policy(name: str, labels: dict[str, str], table: dict[int, int]) -> tuple[d
                     }
                 ],
             },
-            "variables": [{"name": "table", "expression": translated}],
+            "variables": [
+                {"name": "table", "expression": translated},
+                # a Service that no Pod is Ready for yet has a slice whose ports are null
+                {"name": "ports", "expression": "has(object.ports) && object.ports != null ? object.ports : []"},
+            ],
             "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}],
         },
     }
