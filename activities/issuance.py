@@ -187,7 +187,8 @@ class IssuanceWatch:
         self._saw("Certificate", seen.reason or seen.progress.value)
         if seen.progress is Progress.READY:
             facts, problems = await read_secret(self._cluster, self._request)
-            if facts is not None and facts.fingerprint != self._previous:
+            told = facts is not None and seen.not_after in (None, facts.not_after)
+            if facts is not None and facts.fingerprint != self._previous and told:
                 return await self._issued(item, facts, problems, seen.renewal_at)
         failed = seen.progress is Progress.FAILED or (
             bool(self._previous) and not seen.issuing and seen.failed_at is not None

@@ -42,11 +42,14 @@ class CertificateProgress:
     Attributes:
         failed_at: of the last issuance, where that failed and no later one came of it.
         failures: in a row, up to that one; times of whole seconds do not tell two apart.
+        not_after: end of the certificate that the status, `renewal_at` included, speaks of: cert-manager writes a new
+            Secret a moment before it.
     """
 
     progress: Progress
     reason: str = ""
     renewal_at: datetime | None = None
+    not_after: datetime | None = None
     issuing: bool = False
     failed_at: datetime | None = None
     failures: int = 0
@@ -70,7 +73,11 @@ def certificate_progress(certificate: Document) -> CertificateProgress:
         return seen(Progress.WAITING, issuing.get("message", ""), issuing=True)
     current = ready.get("observedGeneration") == certificate["metadata"].get("generation")
     if ready.get("status") == "True" and current:
-        return seen(Progress.READY, renewal_at=_instant(status.get("renewalTime")))
+        return seen(
+            Progress.READY,
+            renewal_at=_instant(status.get("renewalTime")),
+            not_after=_instant(status.get("notAfter")),
+        )
     if issuing.get("status") == "False" and failed_at:
         found = failure(certificate)
         return seen(Progress.FAILED, found.problem, findings=(found,))
