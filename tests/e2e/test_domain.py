@@ -139,7 +139,7 @@ async def test_a_binding_is_undone_where_one_address_does_not_serve(
     finally:
         await lab.balancer.mend(broken)
     assert not result.bound
-    assert {"CW1504", "CW1510"} == {finding.code for finding in result.findings}
+    assert {"CW1503", "CW1510"} == {finding.code for finding in result.findings}
     path = f"/apis/networking.istio.io/v1/namespaces/istio-system/gateways/{names.gateway_name('store.globex.test')}"
     gateway = await lab.api.call("GET", path)
     assert [server["port"]["number"] for server in gateway["spec"]["servers"]] == [80]
