@@ -56,7 +56,7 @@ RENEW = "renew while clients request"
 GATHER = "look at everything as a client would"
 STEPS = (BUILD, START, PLATFORM, ISSUER_STEP, ASK, ONBOARD, SCHEDULES, BACKUP, RENEW, GATHER)
 
-_LONGEST_SECONDS = {ASK: 30.0, ONBOARD: 120.0, BACKUP: 60.0, RENEW: 120.0}
+_LONGEST_SECONDS = {ASK: 30.0, ONBOARD: 120.0, SCHEDULES: 30.0, BACKUP: 60.0, RENEW: 120.0}
 _DOWN_SECONDS = 40.0
 
 
@@ -97,7 +97,12 @@ async def tell(stage: Stage, steps: Steps, story: Story) -> None:
         story.platform = await _shown(stage.temporal, names.platform_id(CLUSTER), steps, asked)
         step.detail = f"cert-manager {story.platform['release']['app_version']}"
     with steps.step(ISSUER_STEP) as step:
-        document = {"name": ISSUER, "server": lab.acme_directory, "ca_bundle": await _text(lab.acme_ca)}
+        document = {
+            "name": ISSUER,
+            "server": lab.acme_directory,
+            "ca_bundle": await _text(lab.acme_ca),
+            "profile": "default",  # unasked, this CA takes any of its profiles
+        }
         path = stage.directory / "issuer.json"
         await asyncio.to_thread(path.write_text, json.dumps(document))
         story.issuer = await stage.command("issuer", "apply", "-f", str(path))
@@ -124,6 +129,7 @@ async def tell(stage: Stage, steps: Steps, story: Story) -> None:
         with steps.step(SCHEDULES) as step:
             await stage.command("schedules", "apply")
             await stage.command("schedules", "trigger", "fleet-review")
+            story.review = await _reviewed(stage)
             story.schedules = await stage.command("schedules", "list")
             step.detail = ", ".join(one["name"] for one in story.schedules)
         with steps.step(BACKUP) as step:
@@ -176,6 +182,17 @@ async def gather(stage: Stage, story: Story) -> None:
         why="one order for the first certificate and another one for the renewal were expected",
     )
     await _edge(stage, story)
+    story.fact(
+        "schedules",
+        "; ".join(f"{one['name']} every {one['every_seconds'] / 60:.0f} min" for one in story.schedules),
+        true={"fleet-review", "backup"} <= {one["name"] for one in story.schedules},
+    )
+    story.fact(
+        "review of the fleet",
+        f"{story.review['certificates']} certificates, {story.review['ours']} ours, on three clocks: "
+        f"{story.review['stale_at_edge']} stale at the edge, {story.review['expired']} expired",
+        true=story.review["ours"] == 1 and not story.review["stale_at_edge"] and not story.review["expired"],
+    )
     backup = story.backup
     counts = ", ".join(f"{number} {kind}" for kind, number in backup["counts"])
     secret_file = next((one for one in story.backup_content if names.secret_name(HOSTNAME) in one), "")
@@ -306,6 +323,18 @@ async def _shown(client: Client, workflow_id: str, steps: Steps, asked: Awaitabl
         return answer
     finally:
         running.cancel()
+
+
+async def _reviewed(stage: Stage) -> dict[str, Any]:
+    """The report of the review that was triggered. Raises StoryError."""
+    deadline = time.monotonic() + _LONGEST_SECONDS[SCHEDULES]
+    while time.monotonic() < deadline:
+        async for execution in stage.temporal.list_workflows("WorkflowType = 'FleetReview'"):
+            handle = stage.temporal.get_workflow_handle(execution.id, run_id=execution.run_id)
+            report: dict[str, Any] = await handle.result()
+            return report
+        await asyncio.sleep(0.2)
+    raise StoryError("the review that was triggered has not begun")
 
 
 async def _orders(stage: Stage) -> int:
