@@ -23,7 +23,7 @@ from temporalio.client import (
 )
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import Runtime
-from temporalio.service import RPCStatusCode
+from temporalio.service import RetryConfig, RPCStatusCode
 
 from lifecycle.diagnosis import said
 
@@ -58,6 +58,12 @@ def leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+IMPATIENT = RetryConfig(
+    initial_interval_millis=100, max_interval_millis=1000, max_elapsed_time_millis=3000, max_retries=5
+)
+"""For doors: a person waits, and is told within seconds; by default the SDK tries for ten."""
 
 
 def connection(address: str = "", namespace: str = "") -> dict[str, Any]:

@@ -54,7 +54,7 @@ KNOWN = {
 }
 """Every variable there is, without the prefix, and what it says; the default in parentheses."""
 
-_DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)(ms|s|m|h|d)?")
+_DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)(ms|s|m|h|d)?", re.ASCII)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
 _SHOWN = 80
 
@@ -68,14 +68,14 @@ class Variables:
 
     def problems(self) -> tuple[FieldError, ...]:
         """All that is wrong."""
-        known = [PREFIX + name for name in KNOWN]
         unread = []
         for name in sorted(self._environment):
-            if not name.startswith(PREFIX) or name in known:
+            bare = name.removeprefix(PREFIX)
+            if bare == name or bare in KNOWN:
                 continue
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            close = difflib.get_close_matches(bare, KNOWN, n=1, cutoff=0.75)
             if close:  # one that resembles none of ours is somebody else's
-                fix = f"did you mean {close[0]}?"
+                fix = f"did you mean {PREFIX}{close[0]}?"
                 unread.append(FieldError(field=name, value="", problem="is not a setting", fix=fix))
         return (*self._problems, *unread)
 

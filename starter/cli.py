@@ -26,6 +26,7 @@ from temporalio.service import RPCStatusCode
 
 from activities import logs
 from activities.temporal import (
+    IMPATIENT,
     ConnectionSettingsError,
     TemporalAwayError,
     away_if_unreachable,
@@ -153,7 +154,7 @@ async def _run(options: argparse.Namespace, screen: Screen) -> int:
     if not isinstance(settings, DoorSettings):
         raise BadInputError(*settings)
     try:
-        where = connection(options.address, options.namespace)
+        where = {**connection(options.address, options.namespace), "retry_config": IMPATIENT}
     except ConnectionSettingsError as error:
         fault = FieldError(field="TEMPORAL_*", value="", problem=f"cannot be read: {error}", fix="correct it")
         raise BadInputError(fault) from None

@@ -265,7 +265,7 @@ async def read(client: Client, hostname: str, tenant: str | None) -> DomainView:
         except WorkflowQueryFailedError:
             raise DomainUnknownError(hostname) from None  # the name is held by another domain
         except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
+            if error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.UNAVAILABLE):
                 raise
             # No worker has polled, or none answers in time; the list may know.
             described = await handle.describe(rpc_timeout=READ)

@@ -7,10 +7,12 @@ answered exactly like one that does not exist. What the answers hold is describe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
+import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -98,8 +100,25 @@ async def serve(client: Client, settings: DoorSettings, tokens: Tokens) -> None:
         h11_max_incomplete_event_size=32 * 1024,
     )
     log.info("portal serving", host=host, port=port, tls=bool(settings.tls))
-    await uvicorn.Server(config).serve()
+    server = _Server(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.end)
+    await server.serve()
     log.info("portal ended")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, ended by us: its own handlers raise the signal again, and the exit code is lost."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def end(self) -> None:
+        """Answer what is being answered, then end; at once when asked twice."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
 
 
 class Portal:
