@@ -7,7 +7,7 @@ import base64
 import ssl
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import aiohttp
 import httpx
@@ -16,7 +16,7 @@ import pytest
 from lab.api import Json
 from lab.cluster import GATEWAY_ADDRESSES, Lab
 from lifecycle import manifests, names, x509
-from lifecycle.domain import IssuerRef, OnboardingRequest, Route
+from lifecycle.domain import CertificateSpec, IssuerRef, OnboardingRequest, Route
 from lifecycle.manifests import ChallengeRoute
 from lifecycle.steps import IssuerRequest
 
@@ -47,13 +47,13 @@ def ready(name: str) -> Callable[[Json], bool]:
     return is_ready
 
 
-async def route_challenges(lab: Lab) -> None:
+async def route_challenges(lab: Lab, request: OnboardingRequest) -> None:
     """Keep the challenge route in step with the Challenges, for ever."""
     known: dict[str, ChallengeRoute] = {}
     async for kind, challenge in lab.api.follow(CHALLENGES):
         if kind not in {"ADDED", "MODIFIED"} or challenge["metadata"]["uid"] in known:
             continue
-        if challenge["spec"]["dnsName"] not in REQUEST.hostnames:
+        if challenge["spec"]["dnsName"] not in request.hostnames:
             continue
         token = challenge["spec"]["token"]
         services = "/api/v1/namespaces/istio-system/services"
@@ -67,7 +67,7 @@ async def route_challenges(lab: Lab) -> None:
                     service=item["metadata"]["name"],
                     namespace="istio-system",
                 )
-                await lab.apply(manifests.challenge_route(REQUEST, tuple(known.values())))
+                await lab.apply(manifests.challenge_route(request, tuple(known.values())))
 
 
 async def presented(address: str, port: int, hostname: str) -> bytes:
@@ -90,7 +90,7 @@ async def test_a_domain_is_issued_and_served_on_every_address(lab: Lab) -> None:
     await lab.until("/apis/cert-manager.io/v1/clusterissuers", ready(REQUEST.issuer.name))
     await lab.apply(manifests.gateway(REQUEST, https=False))
     await lab.apply(manifests.certificate(REQUEST))
-    routing = asyncio.create_task(route_challenges(lab))
+    routing = asyncio.create_task(route_challenges(lab, REQUEST))
     try:
         await lab.until(CERTIFICATES, ready(names.certificate_name(REQUEST.hostname)))
     finally:
@@ -152,3 +152,40 @@ def _parts(pem: str) -> list[str]:
 
 def _pem(der: bytes) -> bytes:
     return ssl.DER_cert_to_PEM_cert(der).encode()
+
+
+async def test_a_certificate_of_the_minute_profile_renews_by_itself(lab: Lab) -> None:
+    request = OnboardingRequest(
+        tenant="acme",
+        hostnames=("minute.brief.test",),
+        issuer=IssuerRef(name="pebble-minute"),
+        routes=REQUEST.routes,
+        certificate=CertificateSpec(renew_before_percentage=70),
+    )
+    lab.dns.add_zone("brief.test")
+    lab.dns.set(request.hostname, "A", GATEWAY_ADDRESSES)
+    issuer = IssuerRequest(
+        ref=request.issuer, server=lab.acme_directory, ca_bundle=lab.acme_ca.read_text(), profile="minute"
+    )
+    await lab.apply_when_answered(manifests.acme_issuer(issuer))
+    await lab.until("/apis/cert-manager.io/v1/clusterissuers", ready(request.issuer.name))
+    await lab.apply(manifests.gateway(request, https=False))
+    await lab.apply(manifests.certificate(request))
+    certificate = names.certificate_name(request.hostname)
+    routing = asyncio.create_task(route_challenges(lab, request))
+    try:
+        first = (await lab.until(CERTIFICATES, ready(certificate)))["status"]
+
+        def renewed(item: Json) -> bool:
+            return ready(certificate)(item) and item["status"]["notBefore"] > first["notBefore"]
+
+        second = (await lab.until(CERTIFICATES, renewed, seconds=90))["status"]
+    finally:
+        routing.cancel()
+        await lab.api.call("DELETE", f"{CERTIFICATES}/{certificate}")
+    life = datetime.fromisoformat(first["notAfter"]) - datetime.fromisoformat(first["notBefore"])
+    assert 99 <= life.total_seconds() <= 101
+    due = datetime.fromisoformat(first["renewalTime"]) - datetime.fromisoformat(first["notBefore"])
+    assert 29 <= due.total_seconds() <= 31
+    again = datetime.fromisoformat(second["notBefore"]) - datetime.fromisoformat(first["notBefore"])
+    assert due <= again <= due + timedelta(seconds=40), "it was not renewed when it was due"
