@@ -304,7 +304,7 @@ async def answering(cluster: DynamicClient, action: str, permission: Permission 
         with translated(action, permission):
             yield
     except ApplicationError as error:
-        if error.type != "PermissionMissing" or await _ready(cluster):
+        if not error.non_retryable or await _ready(cluster):
             raise
         raise ApplicationError(f"{action}: the API server is starting", type="ClusterUnreachable") from None
 

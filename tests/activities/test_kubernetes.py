@@ -188,8 +188,9 @@ async def test_a_watch_that_is_not_permitted_ends_with_the_rule_to_add(
 
 
 @pytest.mark.lab
+@pytest.mark.parametrize("words", [FORBIDDEN, 'forbidden: User "a" cannot get path "/api/v1"'])
 async def test_a_server_that_is_starting_refuses_only_for_the_moment(
-    admin: DynamicClient, monkeypatch: pytest.MonkeyPatch
+    admin: DynamicClient, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
     async def starting(_: DynamicClient) -> bool:
         return False
@@ -197,7 +198,7 @@ async def test_a_server_that_is_starting_refuses_only_for_the_moment(
     monkeypatch.setattr(kubernetes, "_ready", starting)
     with pytest.raises(ApplicationError) as caught:
         async with kubernetes.answering(admin, "read Secret shop"):
-            raise ApiException(status=403, reason=FORBIDDEN)
+            raise ApiException(status=403, reason=words)
     assert (caught.value.type, caught.value.non_retryable) == ("ClusterUnreachable", False)
 
 
