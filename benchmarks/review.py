@@ -37,7 +37,7 @@ from activities.edge import EdgeSettings, handshake
 from activities.review import ReviewActivities
 from lab.api import Json
 from lab.cluster import GATEWAY_ADDRESSES, Lab, run_lab
-from lifecycle import manifests, names, queues
+from lifecycle import backup, manifests, names, queues
 from lifecycle.domain import IssuerRef, OnboardingRequest, Route
 from lifecycle.steps import FleetReviewReport, FleetReviewRequest
 
@@ -92,6 +92,7 @@ def issued(request: OnboardingRequest, days_left: int, key: ec.EllipticCurvePriv
         "metadata": {
             "name": names.secret_name(hostname),
             "namespace": request.gateway.namespace,
+            "labels": {backup.WATCHED: "true"},
             "annotations": {
                 "cert-manager.io/certificate-name": name,
                 "cert-manager.io/issuer-name": request.issuer.name,

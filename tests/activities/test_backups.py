@@ -29,7 +29,7 @@ from activities.backups import BackupActivities, BackupSettings, manifests_in
 from lab.accounts import service_account_kubeconfig
 from lab.api import ApiError, Json
 from lab.cluster import Lab
-from lifecycle import manifests
+from lifecycle import backup, manifests
 from lifecycle.domain import IssuerKind, IssuerRef
 from lifecycle.findings import Finding
 from lifecycle.steps import BackupReport, BackupRequest, IssuerRequest, RestoreReport, RestoreRequest
@@ -79,6 +79,7 @@ def tls_secret(name: str, hostname: str, issuer: str) -> Json:
         "metadata": {
             "name": f"{name}-tls",
             "namespace": HOME,
+            "labels": {backup.WATCHED: "true"},
             "annotations": {
                 "cert-manager.io/certificate-name": name,
                 "cert-manager.io/issuer-name": issuer,

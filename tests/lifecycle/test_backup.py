@@ -355,8 +355,19 @@ def test_two_secrets_that_would_meet_are_told_and_one_is_left_out() -> None:
 
 
 def test_in_place_everything_goes_where_it_was_secrets_first() -> None:
-    plan = backup.restore_plan((made("Certificate", "c"), tls_secret("a")), "")
+    plan = backup.restore_plan((made("Certificate", "c", spec={"secretName": "a"}), tls_secret("a")), "")
     assert [item["kind"] for item in (*plan.secrets, *plan.others)] == ["Secret", "Certificate"]
+
+
+def test_in_place_cert_manager_finds_a_certificates_secret_in_the_cache_where_it_looks() -> None:
+    certificate = made("Certificate", "c", spec={"secretName": "a"})
+    kept, account = tls_secret("a"), account_secret("b")
+    plan = backup.restore_plan((certificate, kept, account), "")
+    labels = [item["metadata"].get("labels") for item in plan.secrets]
+    assert labels == [{backup.WATCHED: "true"}, None]
+    assert not backup.same_content(plan.secrets[0], kept)
+    assert backup.same_content(kept, plan.secrets[0])
+    assert backup.same_content(plan.secrets[0], plan.secrets[0])
 
 
 def test_a_certificate_without_its_secret_is_known() -> None:
