@@ -19,9 +19,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from lab.processes import die_with_parent
 
 MODULE = Path(__file__).parent / "go"
 KUBERNETES = "v1.36.3"
@@ -106,6 +109,7 @@ def prepare(progress: Progress = print) -> Programs:
     programs = Programs(binaries=binaries, charts=charts)
     if all((binaries / component.name).exists() for component in COMPONENTS) and charts.exists():
         return programs
+    _abandoned.clear()
     binaries.mkdir(parents=True, exist_ok=True)
     with _alone(home / ".lock"):
         go = find_go()
@@ -147,10 +151,12 @@ def find_go() -> str:
 
 
 _running: set[subprocess.Popen[str]] = set()
+_abandoned = threading.Event()
 
 
 def abandon() -> None:
     """End the builds that run in other threads; `prepare` raises BuildError there."""
+    _abandoned.set()
     for build in list(_running):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(build.pid, signal.SIGKILL)
@@ -168,9 +174,12 @@ def _go(go: str, *arguments: str) -> str:
         stderr=subprocess.PIPE,
         text=True,
         process_group=0,  # with its compilers, so that all of them can be ended at once
+        preexec_fn=die_with_parent(os.getpid()),
     ) as build:
         _running.add(build)
         try:
+            if _abandoned.is_set():
+                raise BuildError("the build was abandoned")
             out, errors = build.communicate()
         except BaseException:
             with contextlib.suppress(ProcessLookupError):
@@ -219,8 +228,12 @@ def _copy_charts(go: str, charts: Path) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         print(prepare(lambda line: print(line, flush=True)).binaries)
     except BuildError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        print("stopped; what is built stays built", file=sys.stderr)
+        sys.exit(130)
