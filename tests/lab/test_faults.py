@@ -126,26 +126,41 @@ async def test_the_ca_refuses_and_keeps_its_state_or_comes_back_as_another_one(o
         assert renewed == (await own.acme_root()).read_bytes()
 
 
+def deployment(name: str, port: int) -> Json:
+    """The web application, with a readiness probe."""
+    labels = {"app": name}
+    container = {
+        "name": "web",
+        "image": "registry.invalid/certwright-lab-web:1",
+        "ports": [{"containerPort": port}],
+        "readinessProbe": {"httpGet": {"path": "/healthz", "port": port}},
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        },
+    }
+
+
+@pytest.mark.parametrize("fault", ["frozen", "stopped"])
+@pytest.mark.parametrize("name", ["kube-apiserver", "etcd"])
+async def test_pods_that_were_being_made_when_the_control_plane_went_away_run_after_it_is_back(
+    own: Lab, name: str, fault: str
+) -> None:
+    (port,) = free_ports(1)
+    await own.apply(deployment(f"late-{fault}-{name}", port))
+    async with getattr(own, fault)(name):
+        await asyncio.sleep(2)
+    await own.deployment_available("default", f"late-{fault}-{name}", seconds=40)
+
+
 async def test_a_deployment_is_frozen_killed_and_scaled_away(own: Lab) -> None:
     (port,) = free_ports(1)
-    labels = {"app": "fragile"}
-    container = {"name": "web", "image": "registry.invalid/certwright-lab-web:1", "ports": [{"containerPort": port}]}
-    await own.apply(
-        {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": "fragile", "namespace": "default"},
-            "spec": {
-                "selector": {"matchLabels": labels},
-                "template": {
-                    "metadata": {"labels": labels},
-                    "spec": {
-                        "containers": [container | {"readinessProbe": {"httpGet": {"path": "/healthz", "port": port}}}]
-                    },
-                },
-            },
-        }
-    )
+    await own.apply(deployment("fragile", port))
     await own.deployment_available("default", "fragile")
     (pod,) = [pod for pod in own.pods.values() if pod.name.startswith("fragile-")]
     url = f"http://{pod.status()['podIP']}:{port}/"
