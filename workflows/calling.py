@@ -48,6 +48,14 @@ class StepRefusedError(Exception):
         self.finding = finding
 
 
+class CancelledLateError(asyncio.CancelledError):
+    """Cancelled, while the activity did not heed it and ended well: what it did may have to be undone."""
+
+    def __init__(self, result: object) -> None:
+        super().__init__("cancelled; the step under way ended well nevertheless")
+        self.result = result
+
+
 Tell = Callable[[Hindrance], Awaitable[None]]
 
 
@@ -81,7 +89,8 @@ async def call(
 
     Raises:
         StepRefusedError: refused for good, or nothing came within the limit of a watch.
-        asyncio.CancelledError: cancelled; an activity that changes something has ended before.
+        asyncio.CancelledError: cancelled; an activity that changes something has ended before, with the result that a
+            CancelledLateError has, or by taking back what it did.
     """
     since = workflow.now()
     window = 0
@@ -110,8 +119,7 @@ async def call(
             continue
         task = asyncio.current_task()
         if task is not None and task.cancelling():
-            # The activity did not heed the cancellation and ended well; the caller is to stop nevertheless.
-            raise asyncio.CancelledError
+            raise CancelledLateError(result)
         if window:
             await tell(Hindrance(step=summary))
         return result

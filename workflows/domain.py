@@ -410,7 +410,8 @@ class DomainOnboarding:
         """Wait before the step is made again; suspended when it has failed too often."""
         now = workflow.now()
         failures = self._state.failures + 1
-        retry_at = pacing.next_attempt(failures, now)
+        paced = pacing.next_binding if phase is Phase.BINDING else pacing.next_attempt
+        retry_at = paced(failures, now)
         self._state = dataclasses.replace(self._state, failures=failures, failed_at=now, retry_at=retry_at)
         self._show(phase=phase, findings=found)
         if retry_at is None:
@@ -624,12 +625,18 @@ class DomainOnboarding:
     async def _step(self, work: Coroutine[Any, Any, T]) -> T:
         """The work's result; where the domain is to end meanwhile, the work is cancelled and waited for."""
         task = asyncio.ensure_future(work)
+        told = False  # not task.cancelling(): the SDK sets that back while it waits for a cancelled call to end
+
+        def something_to_do() -> bool:
+            return task.done() or (self._cancel and not told)
+
         while not task.done():
             try:
-                await workflow.wait_condition(lambda: task.done() or (self._cancel and not task.cancelling()))
+                await workflow.wait_condition(something_to_do)
             except asyncio.CancelledError:
                 self._cancel = True
-            if self._cancel and not task.cancelling():
+            if self._cancel and not told:
+                told = True
                 task.cancel()
         if self._cancel:
             if not task.cancelled():

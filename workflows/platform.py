@@ -21,10 +21,11 @@ with workflow.unsafe.imports_passed_through():
         PlatformStatus,
         PlatformVerdict,
         ProofRequest,
+        ReleaseFacts,
         RollbackRequest,
     )
     from workflows import hands
-    from workflows.calling import StepRefusedError, call, shielded
+    from workflows.calling import CancelledLateError, StepRefusedError, call, shielded
     from workflows.hands import A, Hand, R
 
 
@@ -46,7 +47,9 @@ class PlatformInstallation:
         except StepRefusedError as refused:
             self._show(findings=(*self._status.findings, refused.finding))
             await self._take_back()
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
+            if isinstance(cancelled, CancelledLateError) and isinstance(cancelled.result, ReleaseFacts):
+                self._show(release=cancelled.result)
             await self._take_back()
             raise
         self._show(step="ready" if self._status.ready else f"not ready: {self._status.step}")

@@ -313,3 +313,26 @@ async def seen(client: Client, workflow_id: str, condition: Callable[[DomainStat
         await asyncio.sleep(0.05)
     message = f"never seen; last: {status}"
     raise AssertionError(message)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until the condition holds; half a minute of real time at most."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if condition():
+            return
+        await asyncio.sleep(0.025)
+    message = "never came true"
+    raise AssertionError(message)
+
+
+async def hang(_: object) -> None:
+    """An activity that watches until it is cancelled."""
+    while True:
+        activity.heartbeat("waiting")
+        await asyncio.sleep(0.05)
+
+
+async def linger(_: object) -> None:
+    """An activity that does not hear of its cancellation, and ends well."""
+    await asyncio.sleep(1)

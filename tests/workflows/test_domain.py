@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from temporalio import activity
 from temporalio.client import (
     Client,
     WithStartWorkflowOperation,
@@ -40,7 +38,7 @@ from lifecycle.steps import (
     ReservationResult,
     Wake,
 )
-from tests.workflows.pretended import World, begin, request, seen, status_of
+from tests.workflows.pretended import World, begin, hang, linger, request, seen, status_of, until
 from workflows.domain import DomainOnboarding
 
 Handle = WorkflowHandle[Any, DomainStatus]
@@ -83,16 +81,6 @@ def latest(world: World, handle: Handle) -> Handle:
 
 def in_phase(phase: Phase) -> Callable[[DomainStatus], bool]:
     return lambda status: status.phase is phase
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        await asyncio.sleep(0.025)
-    message = "never came true"
-    raise AssertionError(message)
 
 
 async def onboard(
@@ -300,18 +288,6 @@ async def test_a_binding_that_the_edge_does_not_serve_is_undone_and_made_again(w
 
 
 # --- cancelled --------------------------------------------------------------------------------------------------------
-
-
-async def hang(_: object) -> None:
-    """An activity that watches until it is cancelled."""
-    while True:
-        activity.heartbeat("waiting")
-        await asyncio.sleep(0.05)
-
-
-async def linger(_: object) -> None:
-    """An activity that does not hear of its cancellation, and ends well."""
-    await asyncio.sleep(1)
 
 
 @pytest.mark.parametrize("outside", [False, True], ids=["by the update", "by cancelling the workflow"])
