@@ -203,6 +203,12 @@ class Pod:
         self.manifest = manifest
         if any(before.get(key) != after.get(key) for key in ("labels", "annotations")):
             self._stale_volumes.set()
+        # The node controller marks every Pod of a node that was not heard of as not ready; only the node takes it back.
+        ours = self._conditions.get("Ready")
+        conditions = (manifest.get("status") or {}).get("conditions") or []
+        theirs = next((one for one in conditions if one["type"] == "Ready"), ours)
+        if ours and theirs and ours["status"] != theirs["status"]:
+            self._touch()
 
     def source_changed(self, kind: str, name: str) -> None:
         """A ConfigMap or Secret of the Pod's namespace changed."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from lab.api import ApiError, Json
+from lab.api import MERGE_PATCH, ApiError, Json
 from lab.cluster import Lab
 from lab.ports import free_ports
 from lab.processes import alive
@@ -164,6 +164,23 @@ async def test_a_pod_runs_is_restarted_and_is_replaced(lab: Lab, namespace: str)
 
         await until(alone)
         assert (await client.get(url)).json()["app"].startswith(last["metadata"]["name"])
+
+
+async def test_a_pod_that_the_node_controller_gave_up_is_ready_again(lab: Lab) -> None:
+    """What it does to every Pod of a node that was not heard of for 50 s, as when the API server was away."""
+    pods = "/api/v1/namespaces/default/pods"
+    (pod,) = (await lab.api.call("GET", pods, query={"labelSelector": "app=frontend-service"}))["items"]
+    name = pod["metadata"]["name"]
+    conditions = [one | {"status": "False"} if one["type"] == "Ready" else one for one in pod["status"]["conditions"]]
+    body = {"status": {"conditions": conditions}}
+    await lab.api.call("PATCH", f"{pods}/{name}/status", body=body, content_type=MERGE_PATCH)
+
+    def ready(item: Json) -> bool:
+        return item["metadata"]["name"] == name and {"True"} == {
+            one["status"] for one in item["status"]["conditions"] if one["type"] == "Ready"
+        }
+
+    await lab.until(pods, ready, seconds=10)
 
 
 async def test_init_containers_run_in_order_and_a_pod_that_ends_has_succeeded(lab: Lab, namespace: str) -> None:
