@@ -17,6 +17,16 @@ PAUSE_AFTERWARDS = timedelta(days=1)
 MOST_FAILURES = 8
 """Two soon and one on each of six days; by then a person must look."""
 
+BINDING_PAUSES = (timedelta(seconds=15), timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15))
+"""Pauses after the first bindings that the edge did not serve: the CA has no part in it, and its cause is often over in
+moments (the gateway's control plane was away)."""
+
+BINDING_PAUSE_AFTERWARDS = timedelta(hours=1)
+"""Each attempt binds for some seconds and is undone, which no other domain notices."""
+
+MOST_BINDINGS = len(BINDING_PAUSES) + 7 * 24
+"""Seven days, as long as a customer is waited for."""
+
 BURST = 3
 """Failures after which even somebody's wish has to wait: five failed authorizations an hour is the CA's limit for one
 name and account, and cert-manager may have used one itself."""
@@ -30,6 +40,14 @@ def next_attempt(failures: int, failed_at: datetime) -> datetime | None:
     if failures >= MOST_FAILURES:
         return None
     pauses = (*PAUSES, PAUSE_AFTERWARDS)
+    return failed_at + pauses[min(max(failures, 1), len(pauses)) - 1]
+
+
+def next_binding(failures: int, failed_at: datetime) -> datetime | None:
+    """When to bind again after `failures` bindings in a row that were undone, or None where it is to be suspended."""
+    if failures >= MOST_BINDINGS:
+        return None
+    pauses = (*BINDING_PAUSES, BINDING_PAUSE_AFTERWARDS)
     return failed_at + pauses[min(max(failures, 1), len(pauses)) - 1]
 
 
