@@ -130,18 +130,19 @@ def ready(name: str) -> Callable[[Json], bool]:
     return is_ready
 
 
-async def served(edge: EdgeSettings, hostname: str, fingerprint: str) -> None:
+async def served(edge: EdgeSettings, hostname: str, fingerprint: str, *, seconds: float = 30.0) -> None:
     """Until every address presents that certificate."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + seconds
     for address in GATEWAY_ADDRESSES:
         while True:
             try:
                 chain, _, _ = await handshake(edge, address, hostname)
-                if hashlib.sha256(chain[0]).hexdigest() == fingerprint:
-                    break
-            except OSError:
-                pass
-            assert time.monotonic() < deadline
+                seen = hashlib.sha256(chain[0]).hexdigest()
+            except (OSError, TimeoutError) as error:
+                seen = repr(error)
+            if seen == fingerprint:
+                break
+            assert time.monotonic() < deadline, f"{address} answers for {hostname} with {seen}, not {fingerprint}"
             await asyncio.sleep(0.1)
 
 
