@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -44,11 +45,13 @@ async def skipping() -> AsyncIterator[WorkflowEnvironment]:
         yield environment
 
 
-@pytest.fixture(scope="session")
-async def development() -> AsyncIterator[WorkflowEnvironment]:
-    """A development server with our search attributes."""
+@asynccontextmanager
+async def development_server(*configuration: str) -> AsyncIterator[WorkflowEnvironment]:
+    """A development server with our search attributes; `configuration` is dynamic, ``key=value`` in JSON."""
     async with await WorkflowEnvironment.start_local(
         dev_server_existing_path=str(PROGRAMS / "temporal"),
+        dev_server_log_level="error",
+        dev_server_extra_args=[part for one in configuration for part in ("--dynamic-config-value", one)],
         search_attributes=[_MAKE[one.type](one.name) for one in queues.SEARCH_ATTRIBUTES],
     ) as environment:
         yield environment

@@ -1,0 +1,347 @@
+"""Record histories of every workflow for `test_replay`: ``python -m tests.replay.record [NAME...]``.
+
+Real workflows on Temporal's development server, pretended activities. Committed histories stand for what runs at
+customers: one is recorded anew only where no workflow of the code before can still be running, and after that
+`worker.versions.WORKFLOWS_VERSION` is raised. New scenes are added under new names. Stack traces and identities are
+left out of the files: they name machines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client, WithStartWorkflowOperation, WorkflowFailureError, WorkflowUpdateFailedError
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.exceptions import ApplicationError
+
+from lifecycle import findings, names, progress, queues
+from lifecycle.domain import DomainStatus, IssuerRef, OnboardingRequest, Phase, RoutingStatus
+from lifecycle.steps import (
+    BackupRequest,
+    FleetReviewRequest,
+    IssuanceResult,
+    IssuerRequest,
+    PlatformInspection,
+    PlatformRequest,
+    PlatformVerdict,
+    PreflightReport,
+    Proof,
+    RenewalResult,
+    Reservation,
+    ReservationResult,
+    RestoreRequest,
+    Wake,
+)
+from tests.workflows.conftest import development_server
+from tests.workflows.pretended import World, hang, request, seen, until, working
+from workflows.backup import Backup
+from workflows.domain import DomainOnboarding
+from workflows.issuer import IssuerSetup
+from workflows.platform import PlatformInstallation
+from workflows.reservation import HostnameReservation
+from workflows.restore import Restore
+from workflows.review import FleetReview
+
+HISTORIES = Path(__file__).parent / "histories"
+COMMANDS = Path(__file__).parent / "commands.json"
+
+_TENANT = "acme"
+_LEFT_OUT = {"stackTrace"}
+_NAMELESS = {"identity", "workerId"}
+_PROCESS = re.compile(r"\d+@")
+
+Condition = Callable[[DomainStatus], bool]
+
+
+class Stage:
+    """What a scene needs: the server, the pretending world, and the domain that it is about."""
+
+    def __init__(self, client: Client, world: World, name: str) -> None:
+        self.client = client
+        self.world = world
+        self.asked: OnboardingRequest = request(f"{name}.example.com")
+        self.id = names.domain_id(self.asked.hostname)
+
+    @property
+    def handle(self) -> Any:
+        return self.client.get_workflow_handle_for(DomainOnboarding.run, self.id)
+
+    async def onboard(self, *further: str) -> None:
+        self.asked = request(self.asked.hostname, *further)
+        await self.client.execute_update_with_start_workflow(
+            DomainOnboarding.onboard,
+            self.asked,
+            start_workflow_operation=WithStartWorkflowOperation(
+                DomainOnboarding.run,
+                progress.begin(self.asked),
+                id=self.id,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                task_queue=queues.WORKFLOWS,
+            ),
+        )
+
+    async def seen(self, condition: Condition) -> DomainStatus:
+        return await seen(self.client, self.id, condition)
+
+    async def run(self, workflow: Any, argument: Any) -> None:
+        self.id = f"scene/{self.asked.hostname}"
+        with suppress(WorkflowFailureError):
+            await self.client.execute_workflow(workflow, argument, id=self.id, task_queue=queues.WORKFLOWS)
+
+
+def active(status: DomainStatus) -> bool:
+    return status.phase is Phase.ACTIVE
+
+
+def waits(status: DomainStatus) -> bool:
+    return status.next_check_at is not None
+
+
+# --- the scenes -------------------------------------------------------------------------------------------------------
+
+
+async def domain_active(stage: Stage) -> None:
+    await stage.onboard(f"www.{stage.asked.hostname}")
+    await stage.seen(active)
+
+
+async def domain_refused(stage: Stage) -> None:
+    taken = f"www.{stage.asked.hostname}"
+    stage.world.script["reserve_names"] = [ReservationResult(taken=(taken,))]
+    with suppress(WorkflowUpdateFailedError):
+        await stage.onboard(taken)
+
+
+async def domain_waits_for_the_customer(stage: Stage) -> None:
+    stage.world.script["check_preflight"] = [
+        lambda _: PreflightReport(routing=RoutingStatus.MISSING, may_proceed=False)
+    ]
+    await stage.onboard()
+    await stage.seen(waits)
+    await stage.handle.execute_update(DomainOnboarding.check_now, _TENANT)
+    await stage.handle.signal(DomainOnboarding.nudge)
+    await stage.seen(waits)
+    stage.world.script.clear()
+    await stage.handle.execute_update(DomainOnboarding.check_now, _TENANT)
+    await stage.seen(active)
+
+
+async def domain_issued_at_the_second_try(stage: Stage) -> None:
+    failed = findings.CHALLENGE_FAILED.found(subject=stage.asked.hostname, problem="404 seen.", fix="Mend it.")
+    stage.world.script["issue_certificate"] = [IssuanceResult(ready=False, findings=(failed,))]
+    await stage.onboard()
+    await stage.seen(waits)
+    await stage.handle.execute_update(DomainOnboarding.check_now, _TENANT)
+    await stage.seen(active)
+
+
+async def domain_bound_at_the_second_try(stage: Stage) -> None:
+    stage.world.script["verify_edge"] = [stage.world.edge(stage.asked, problem="connection refused")]
+    await stage.onboard()
+    await stage.seen(waits)
+    await stage.handle.execute_update(DomainOnboarding.check_now, _TENANT)
+    await stage.seen(active)
+
+
+async def domain_with_broken_surroundings(stage: Stage) -> None:
+    stage.world.script["issue_certificate"] = [ApplicationError("connection refused")] * 3
+    await stage.onboard()
+    await stage.seen(active)
+
+
+async def domain_cancelled_while_it_is_issued(stage: Stage) -> None:
+    stage.world.script["issue_certificate"] = [hang]
+    await stage.onboard(f"www.{stage.asked.hostname}")
+    await until(lambda: "issue_certificate" in stage.world.calls)
+    await stage.handle.execute_update(DomainOnboarding.cancel_request, _TENANT)
+    await stage.handle.result()
+
+
+async def domain_retired(stage: Stage) -> None:
+    await stage.onboard()
+    await stage.seen(active)
+    await stage.handle.execute_update(DomainOnboarding.cancel_request, _TENANT)
+    await stage.handle.result()
+
+
+async def domain_renewed(stage: Stage) -> None:
+    await stage.onboard()
+    status = await stage.seen(active)
+    assert status.secret is not None
+    now = await stage.world.now()
+    await stage.handle.signal(DomainOnboarding.wake, Wake(reason="renewed", at=now, fingerprint="ff" * 32))
+    await stage.seen(lambda status: active(status) and status.renewals == 1)
+    await stage.handle.execute_update(DomainOnboarding.renew_now, _TENANT)
+    await stage.seen(lambda status: active(status) and status.renewals == 2)
+
+
+async def domain_not_renewed_and_stale(stage: Stage) -> None:
+    await stage.onboard()
+    await stage.seen(active)
+    stage.world.script["see_renewal_through"] = [RenewalResult(issuance=IssuanceResult(ready=False))]
+    await stage.handle.execute_update(DomainOnboarding.renew_now, _TENANT)
+    stage.world.script["verify_edge"] = [stage.world.edge(stage.asked, problem="serves another certificate")]
+    await stage.handle.execute_update(DomainOnboarding.check_now, _TENANT)
+    await stage.handle.execute_update(DomainOnboarding.check_now, _TENANT)
+    await stage.seen(active)
+
+
+async def platform_installed(stage: Stage) -> None:
+    await stage.run(PlatformInstallation.run, PlatformRequest(cluster="lab"))
+
+
+async def platform_rolled_back(stage: Stage) -> None:
+    failed = findings.WEBHOOK_NOT_ANSWERING.found(subject="webhook", problem="No answer.", fix="Look at its log.")
+    stage.world.script["prove_webhook"] = [Proof(detail="no answer", findings=(failed,))]
+    await stage.run(PlatformInstallation.run, PlatformRequest(cluster="lab"))
+
+
+async def platform_refused(stage: Stage) -> None:
+    twice = findings.CERT_MANAGER_TWICE.found(subject="cert-manager", problem="There are two.", fix="Remove one.")
+    stage.world.script["inspect_platform"] = [
+        PlatformInspection(
+            verdict=PlatformVerdict.REFUSE, kubernetes="v1.36.3", istio="1.31.0", installed="", findings=(twice,)
+        )
+    ]
+    await stage.run(PlatformInstallation.run, PlatformRequest(cluster="lab"))
+
+
+async def issuer_ready(stage: Stage) -> None:
+    server = "https://acme.example/directory"
+    await stage.run(IssuerSetup.run, IssuerRequest(ref=IssuerRef(name="letsencrypt"), server=server))
+
+
+async def fleet_reviewed(stage: Stage) -> None:
+    await stage.run(FleetReview.run, FleetReviewRequest())
+
+
+async def backup_taken(stage: Stage) -> None:
+    await stage.run(Backup.run, BackupRequest())
+
+
+async def backup_failed(stage: Stage) -> None:
+    stage.world.script["take_backup"] = [ApplicationError("no space left", non_retryable=True)]
+    await stage.run(Backup.run, BackupRequest())
+
+
+async def backup_restored(stage: Stage) -> None:
+    await stage.run(Restore.run, RestoreRequest(backup="20270101T000000Z.age"))
+
+
+async def name_held(stage: Stage) -> None:
+    held = Reservation(tenant=_TENANT, owner="domain/shop.example.com", hostnames=("www.shop.example.com",))
+    stage.id = names.reservation_id("www.shop.example.com")
+    handle = await stage.client.start_workflow(HostnameReservation.run, held, id=stage.id, task_queue=queues.WORKFLOWS)
+    await handle.signal(HostnameReservation.release, held.owner)
+    await handle.result()
+
+
+SCENES: tuple[Callable[[Stage], Awaitable[None]], ...] = (
+    domain_active,
+    domain_refused,
+    domain_waits_for_the_customer,
+    domain_issued_at_the_second_try,
+    domain_bound_at_the_second_try,
+    domain_with_broken_surroundings,
+    domain_cancelled_while_it_is_issued,
+    domain_retired,
+    domain_renewed,
+    domain_not_renewed_and_stale,
+    platform_installed,
+    platform_rolled_back,
+    platform_refused,
+    issuer_ready,
+    fleet_reviewed,
+    backup_taken,
+    backup_failed,
+    backup_restored,
+    name_held,
+)
+
+
+# --- what is kept -----------------------------------------------------------------------------------------------------
+
+
+def nameless(value: Any) -> Any:
+    """The history without what names a machine."""
+    if isinstance(value, dict):
+        return {
+            key: "worker" if key in _NAMELESS else nameless(part) for key, part in value.items() if key not in _LEFT_OUT
+        }
+    if isinstance(value, list):
+        return [nameless(part) for part in value]
+    return "worker" if isinstance(value, str) and _PROCESS.match(value) else value  # a sticky queue's name
+
+
+def commands(history: dict[str, Any]) -> list[str]:
+    """What the workflow commanded, in order: the kind of each event that a command caused, and what it names."""
+    found = []
+    for event in history["events"]:
+        kind = event["eventType"].removeprefix("EVENT_TYPE_")
+        attributes = next((part for key, part in event.items() if key.endswith("EventAttributes")), {})
+        if "workflowTaskCompletedEventId" not in attributes:
+            continue
+        named = (
+            attributes.get("activityType", {}).get("name")
+            or attributes.get("workflowType", {}).get("name")
+            or attributes.get("signalName")
+            or ",".join(sorted(attributes.get("searchAttributes", {}).get("indexedFields", {})))
+        )
+        found.append(f"{kind} {named}".strip().lower())
+    return found
+
+
+async def keep(client: Client, name: str, workflow_id: str) -> dict[str, list[str]]:
+    """Write the histories of all runs of the domain and of its children; returns what each commanded."""
+    kept: dict[str, list[str]] = {}
+    wanted, number = [workflow_id], 0
+    while wanted:
+        current = wanted.pop(0)
+        runs = [one async for one in client.list_workflows(f"WorkflowId = '{current}'")]
+        for run in sorted(runs, key=lambda one: one.start_time):
+            history = await client.get_workflow_handle(run.id, run_id=run.run_id).fetch_history()
+            number += 1
+            file = f"{name}-{number}"
+            written = nameless(json.loads(history.to_json()))
+            (HISTORIES / f"{file}.json").write_text(json.dumps({"workflowId": run.id, **written}) + "\n")
+            kept[file] = commands(written)
+            for event in history.events:
+                child = event.start_child_workflow_execution_initiated_event_attributes.workflow_id
+                if child and child not in wanted:
+                    wanted.append(child)
+    return kept
+
+
+async def main(chosen: list[str]) -> None:
+    """Record the chosen scenes, or all."""
+    HISTORIES.mkdir(exist_ok=True)
+    recorded: dict[str, list[str]] = json.loads(COMMANDS.read_text()) if COMMANDS.exists() and chosen else {}
+    async with development_server() as environment:
+        world = World(environment)
+        async with working(environment.client, world, versioned=True):
+            for scene in SCENES:
+                name = scene.__name__
+                if chosen and name not in chosen:
+                    continue
+                for old in HISTORIES.glob(f"{name}-*.json"):
+                    old.unlink()
+                world.script.clear()
+                world.calls.clear()
+                stage = Stage(environment.client, world, name.replace("_", "-"))
+                await scene(stage)
+                await asyncio.sleep(1.5)  # the list of workflows is told a moment later
+                recorded = {key: value for key, value in recorded.items() if key.rpartition("-")[0] != name}
+                recorded |= await keep(environment.client, name, stage.id)
+                print(f"recorded {name}")
+    COMMANDS.write_text(json.dumps(dict(sorted(recorded.items())), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1:]))
