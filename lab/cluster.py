@@ -396,6 +396,8 @@ async def _control_plane(servers: Servers, home: Path, binaries: Path, names: Au
         f"--service-account-private-key-file={accounts}",
         "--use-service-account-credentials=true",
         "--leader-elect=false",
+        # the node ends with the lab: one that is silent means only that the API server was away on purpose
+        "--node-monitor-grace-period=300s",
         "--profiling=false",
         health=f"https://127.0.0.1:{manager}/healthz",
     )

@@ -27,6 +27,8 @@ from lab.processes import ProcessGuard
 from lab.solver import SolverListener
 
 HEARTBEAT_SECONDS = 10.0
+RETRY_SECONDS = 1.0
+LEASE_CALL_SECONDS = 5.0
 LEASE_SECONDS = 40
 SHUTDOWN_GRACE_SECONDS = 5.0
 KEPT_POD_DIRECTORIES = 60
@@ -230,20 +232,24 @@ class Node:
         path = f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{name}"
         query = {"fieldManager": _FIELD_MANAGER, "force": "true"}
         try:
-            await self._api.call("PATCH", path, body=body, query=query, content_type=APPLY)
+            await self._api.call("PATCH", path, body=body, query=query, content_type=APPLY, timeout=LEASE_CALL_SECONDS)
         except ApiError as error:
             if error.status != 404:  # the namespace is made a moment after the API server is up
                 raise
 
     async def _beat(self) -> None:
-        beats = 0
+        """Renew the lease, and now and then the status; after the API was away, both as soon as it is back."""
+        beats, heard = 0, True
         while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS if beats else 1.0)
+            await asyncio.sleep(HEARTBEAT_SECONDS if beats and heard else RETRY_SECONDS)
             beats += 1
-            with contextlib.suppress(*_SCRUBBED):
+            try:
                 await self._renew_lease()
-                if beats % 6 == 0:
+                if not heard or beats % 6 == 0:
                     await self._report_node()
+                heard = True
+            except _SCRUBBED:
+                heard = False
             for pod in self._pods.values():
                 with contextlib.suppress(OSError):
                     pod.bound_logs()
