@@ -231,6 +231,8 @@ async def _stage(directory: Path, lab: Lab, temporal: Client, guard: ProcessGuar
         "CERTWRIGHT_EDGE_ROOTS_FILE": str(roots),
         "CERTWRIGHT_EDGE_ALLOWED_NETWORKS": "127.0.0.0/8",
         "CERTWRIGHT_NAMESERVERS": lab.dns_address,
+    }
+    for_installer = {
         "CERTWRIGHT_HELM": str(lab.programs.binaries / "helm"),
         "CERTWRIGHT_CHART": str(lab.programs.cert_manager_chart),
         "CERTWRIGHT_HELM_VALUES_FILE": str(values),
@@ -244,6 +246,7 @@ async def _stage(directory: Path, lab: Lab, temporal: Client, guard: ProcessGuar
         environments[name] = {
             **ours,
             **for_workers,
+            **(for_installer if name == "installer" else {}),
             "CERTWRIGHT_QUEUES": served,
             "CERTWRIGHT_KUBECONFIG": str(account),
         }
