@@ -69,9 +69,6 @@ async def _own(directory: Path, stop: asyncio.Event, ready: asyncio.Event) -> No
 
 def up(directory: Path) -> int:
     """Start a lab and leave it running; progress on standard output."""
-    if not may_be_replaced(directory):
-        print(f"{directory} has files that are not a lab's; give an empty or a new directory to --dir", file=sys.stderr)
-        return 2
     prepare(lambda line: print(line, flush=True))
     with starting(directory, lambda: print(f"another process is starting a lab in {directory}; waiting for it")):
         if (running := facts(directory)) is not None:
@@ -322,6 +319,9 @@ def _new(given: Path | None) -> Path:
 
 
 def _run(given: argparse.Namespace, directory: Path) -> int:
+    if given.command in {"up", "serve"} and not may_be_replaced(directory):
+        print(f"{directory} has files that are not a lab's; give an empty or a new directory to --dir", file=sys.stderr)
+        return 2
     match given.command:
         case "up":
             signal.signal(signal.SIGTERM, _interrupted)

@@ -28,7 +28,7 @@ from lab import control, status
 from lab.api import APPLY, MERGE_PATCH, Api, ApiError, Json
 from lab.binaries import Programs, abandon, prepare
 from lab.certificates import Authority, service_account_key
-from lab.directory import held, published
+from lab.directory import forget, held, published
 from lab.dns import DnsServer
 from lab.faults import Faults
 from lab.images import Images
@@ -267,7 +267,7 @@ _YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 async def run_lab(
     directory: Path, *, progress: Progress = print, istio: bool = True, programs: Programs | None = None
 ) -> AsyncIterator[Lab]:
-    """A lab in `directory` (absolute; what an earlier lab left there is deleted), running for as long as the block.
+    """A lab in `directory` (absolute; an earlier lab's data there are deleted), running for as long as the block.
 
     `istio` False leaves out Istio and the applications.
 
@@ -281,6 +281,7 @@ async def run_lab(
 
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(held(directory))
+        await asyncio.to_thread(forget, directory)
         guard = ProcessGuard()
         stack.push_async_callback(guard.close)
         await guard.open()

@@ -112,6 +112,12 @@ def may_be_replaced(directory: Path) -> bool:
     )
 
 
+def forget(directory: Path) -> None:
+    """Delete an earlier lab's data, which a new lab's keys do not open, from a directory that is `held`."""
+    for name in ("etcd", "node"):
+        shutil.rmtree(directory / name, ignore_errors=True)
+
+
 def clear(directory: Path) -> None:
     """Delete what an earlier lab left, but not the locks. Raises DirectoryTakenError, OSError."""
     if taken(directory):

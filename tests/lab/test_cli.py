@@ -9,10 +9,13 @@ import pytest
 from lab import cli
 
 
-def test_up_never_deletes_a_directory_that_is_not_a_labs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", ["up", "serve"])
+def test_a_directory_that_is_not_a_labs_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
     precious = tmp_path / "precious.txt"
     precious.write_text("kept")
-    assert cli.main(["up", "--dir", str(tmp_path)]) == 2
+    assert cli.main([command, "--dir", str(tmp_path)]) == 2
     assert precious.read_text() == "kept"
     assert "not a lab's" in capsys.readouterr().err
 

@@ -123,6 +123,16 @@ async def test_two_ups_at_once_start_one_lab(tmp_path: Path) -> None:
     await nothing_left(directory)
 
 
+async def test_a_new_lab_forgets_the_data_of_one_that_was_killed(tmp_path: Path) -> None:
+    directory = tmp_path / "lab"
+    for _ in range(2):
+        owner = await lab_process("-c", WITHOUT_ISTIO, str(directory))
+        await said(owner, "up")
+        owner.kill()
+        await owner.wait()
+        await nothing_left(directory)
+
+
 async def test_a_directory_has_one_lab_at_a_time(tmp_path: Path) -> None:
     directory = tmp_path / "lab"
     with held(directory):
