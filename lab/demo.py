@@ -46,7 +46,7 @@ CLUSTER = "lab"
 GATEWAY_NAMESPACE = "istio-system"
 
 BUILD = "build the lab's programs"
-START = "start Kubernetes, Istio, DNS, the ACME CA, Temporal and the product"
+START = "start Kubernetes, Istio, the ACME CA and the product"
 PLATFORM = "install cert-manager and prove it"
 ISSUER_STEP = "register an account at the ACME CA"
 ASK = "ask for a domain that does not point here yet"

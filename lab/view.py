@@ -93,11 +93,11 @@ class Steps:
 
     def __rich__(self) -> Table:
         """The steps as they are now; called at each refresh."""
-        table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1))
-        table.add_column(width=2)
-        table.add_column(no_wrap=True)
-        table.add_column(justify="right", no_wrap=True)
-        table.add_column(style="dim", no_wrap=True, overflow="ellipsis")
+        table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1), expand=True)
+        table.add_column(width=1)
+        table.add_column(no_wrap=True, min_width=max(map(len, self.steps), default=1))
+        table.add_column(justify="right", no_wrap=True, min_width=7)
+        table.add_column(style="dim", no_wrap=True, overflow="ellipsis", ratio=1)
         for step in self.steps.values():
             if step.began is None:
                 table.add_row(Text("·", style="dim"), Text(step.name, style="dim"), "", "")
