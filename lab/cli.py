@@ -225,9 +225,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="certwright-lab", description="A real Kubernetes with Istio, without containers."
     )
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument(
-        "--dir", type=Path, help=f"the lab's directory (default: {_DEFAULT}, or {_DEMO} where only that runs)"
-    )
+    place = f"the lab's directory (default: {_DEFAULT}, or {_DEMO} where only that runs)"
+    parser.add_argument("--dir", type=Path, help=place)
+    shared.add_argument("--dir", type=Path, help=place, default=argparse.SUPPRESS)  # else it hides the one before
     commands = parser.add_subparsers(dest="command", required=True)
     for name, purpose in {
         "up": "start a lab and leave it running",

@@ -28,7 +28,7 @@ from lab import control, status
 from lab.api import APPLY, MERGE_PATCH, Api, ApiError, Json
 from lab.binaries import Programs, abandon, prepare
 from lab.certificates import Authority, service_account_key
-from lab.directory import forget, held, published
+from lab.directory import DirectoryTakenError, forget, held, published
 from lab.dns import DnsServer
 from lab.faults import Faults
 from lab.images import Images
@@ -271,7 +271,7 @@ async def run_lab(
 
     `istio` False leaves out Istio and the applications.
 
-    Raises LabError, lab.binaries.BuildError, lab.directory.DirectoryTakenError.
+    Raises LabError (also where another lab runs in the directory), lab.binaries.BuildError.
     """
     built = programs if programs is not None else await _built(progress)
     began = time.monotonic()
@@ -280,7 +280,10 @@ async def run_lab(
         progress(f"{time.monotonic() - began:5.1f} s  {what}")
 
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(held(directory))
+        try:
+            stack.enter_context(held(directory))
+        except DirectoryTakenError as error:
+            raise LabError(str(error)) from None
         await asyncio.to_thread(forget, directory)
         guard = ProcessGuard()
         stack.push_async_callback(guard.close)

@@ -26,3 +26,11 @@ def test_an_earlier_labs_directory_may_be_replaced(tmp_path: Path) -> None:
     (tmp_path / "lab.log").touch()
     assert cli.may_be_replaced(tmp_path)
     assert not cli.may_be_replaced(tmp_path / "lab.log")
+
+
+@pytest.mark.parametrize("words", [["--dir", "{}", "status"], ["status", "--dir", "{}"]])
+def test_the_directory_may_be_given_before_or_after_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert cli.main([word.format(tmp_path) for word in words]) == 1
+    assert f"no lab runs in {tmp_path}" in capsys.readouterr().err
