@@ -389,6 +389,8 @@ class DomainOnboarding:
             self._note_line("edge", result.findings[0].problem if result.findings else "not served")
             self._show(serving=ServingStatus.NONE, served=served)
             gone = any(item.code == findings.SECRET_MISSING.code for item in result.findings)
+            if gone:  # what is counted from here on are orders
+                self._state = dataclasses.replace(self._state, failures=0)
             await self._failed(Phase.PREFLIGHT if gone else Phase.BINDING, result.findings, "the edge did not serve it")
             return
         now = workflow.now()
