@@ -159,6 +159,20 @@ class PastOrder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PastOrders:
+    """Several, as one argument."""
+
+    orders: tuple[PastOrder, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaLimits:
+    """An account's limits, as one argument."""
+
+    limits: tuple[Limit, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
     """A bucket that is not full: until `full_at`."""
 

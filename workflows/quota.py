@@ -163,7 +163,7 @@ class IssuanceQuota:
         self._allowed.append(limits)
 
     @workflow.signal
-    def begin_new_run(self) -> None:
+    def nudge(self) -> None:
         """Move to the present version now; the end of a rollout sends it."""
         self._nudged = True
 
