@@ -34,6 +34,7 @@ from lifecycle.diagnosis import said
 from lifecycle.domain import CertificateFacts, GatewayTarget
 from lifecycle.edge import EdgeEvidence
 from lifecycle.findings import Finding, Severity
+from lifecycle.issuance import certificate_progress
 from lifecycle.manifests import DOMAIN_ANNOTATION, Manifest
 from lifecycle.renewal import Clocks, ClockVerdict, KnownDomain
 from lifecycle.steps import FleetReviewReport, FleetReviewRequest, Wake
@@ -70,6 +71,7 @@ class _Seen:
     not_before: datetime | None
     not_after: datetime | None
     renewal_at: datetime | None
+    issuing: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,11 +220,14 @@ class _Pass:
                 renewal_at=seen.renewal_at,
                 served=tuple(served),
                 unreached=unreached,
+                issuing=seen.issuing,
             )
             verdict = renewal.review(clocks, now)
             self._take(verdict)
             if domain is not None and (reason := renewal.wake_reason(clocks, verdict, domain.known)):
-                await self._wake(seen, Wake(reason=reason, at=now, fingerprint=facts.fingerprint))
+                await self._wake(
+                    seen, Wake(reason=reason, at=now, fingerprint=facts.fingerprint, renewing=seen.issuing)
+                )
         self._reviewed += 1
 
     def _take(self, verdict: renewal.Review) -> None:
@@ -352,6 +357,7 @@ def _seen(certificate: Manifest) -> _Seen:
         not_before=at("notBefore"),
         not_after=at("notAfter"),
         renewal_at=at("renewalTime"),
+        issuing=certificate_progress(certificate).issuing,
     )
 
 

@@ -49,6 +49,7 @@ class Clocks:
         renewal_at: the issuer's own renewal time (status.renewalTime); None where it has none.
         served: fingerprints that the edge's addresses presented; empty where nobody looked.
         unreached: addresses that presented none.
+        issuing: a new certificate is being issued (the `Issuing` condition).
     """
 
     subject: str
@@ -56,6 +57,7 @@ class Clocks:
     renewal_at: datetime | None = None
     served: tuple[str, ...] = ()
     unreached: int = 0
+    issuing: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +116,9 @@ def wake_reason(clocks: Clocks, said: Review, known: KnownDomain) -> str:
     end = clocks.secret.not_after
     if known.not_after is not None and abs(end - known.not_after) >= _SAME_INSTANT:
         return f"the Secret holds another certificate, which ends on {end:%Y-%m-%d %H:%M} UTC"
+    if clocks.issuing and known.phase != Phase.RENEWING:
+        # somebody asked for it (cmctl renew); without the domain its challenges have no route, and it waits for ever
+        return "it is being renewed without the domain's doing"
     unserved = said.verdict is ClockVerdict.STALE_AT_EDGE or clocks.unreached
     if unserved:
         # a domain that knows it looks every few minutes

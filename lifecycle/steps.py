@@ -304,11 +304,13 @@ class Wake:
 
     Attributes:
         fingerprint: of the certificate that the review saw in the Secret; empty where it saw none.
+        renewing: the review saw that it is being replaced; whoever asked for that, its challenges need a route.
     """
 
     reason: str
     at: datetime
     fingerprint: str = ""
+    renewing: bool = False
 
 
 # --- backup ---------------------------------------------------------------------------------------------------------

@@ -449,7 +449,10 @@ class DomainOnboarding:
         elif wake is not None:
             self._note_line("review", wake.reason)
             due_now = secret is None or workflow.now() >= escalation.renewal_time(secret, self._status.renewal_at)
-            if wake.fingerprint and secret is not None and wake.fingerprint == secret.fingerprint and not due_now:
+            same = bool(wake.fingerprint) and secret is not None and wake.fingerprint == secret.fingerprint
+            if wake.renewing and not same and wake.fingerprint == self._status.previous_fingerprint:
+                pass  # what the review saw being replaced is replaced by now
+            elif same and not due_now and not wake.renewing:
                 await self._verify()
             else:
                 await self._renew(force=False)

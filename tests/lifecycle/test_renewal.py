@@ -146,6 +146,13 @@ def test_only_a_domain_that_does_not_know_is_woken(
     assert word in reason
 
 
+def test_a_renewal_that_somebody_else_began_wakes_a_domain_that_is_not_at_it() -> None:
+    read = Clocks(subject="shop.example.com", secret=facts(LIFE), issuing=True)
+    said = review(read, START + DAY)
+    assert "renewed" in wake_reason(read, said, ACTIVE)
+    assert not wake_reason(read, said, dataclasses.replace(ACTIVE, phase="renewing"))
+
+
 def test_an_address_that_presents_nothing_wakes_a_domain_that_believes_it_is_served() -> None:
     assert woken(ACTIVE, DAY, NEW, unreached=1)
     assert not woken(dataclasses.replace(ACTIVE, serving="partly"), DAY, NEW, unreached=1)

@@ -410,6 +410,19 @@ async def test_the_review_wakes_for_a_new_certificate_and_for_a_stale_edge(world
     assert any(line.step == "review" for line in status.evidence)
 
 
+async def test_a_renewal_that_somebody_else_began_is_seen_through_once(world: World) -> None:
+    handle, client = await active(world), world.environment.client
+    status = await status_of(client, handle.id)
+    assert status.secret is not None
+    wake = Wake(reason="being renewed", at=await world.now(), fingerprint=status.secret.fingerprint, renewing=True)
+    await handle.signal(DomainOnboarding.wake, wake)
+    await seen(client, handle.id, lambda status: status.renewals == 1 and status.phase is Phase.ACTIVE)
+    await handle.signal(DomainOnboarding.wake, wake)  # of a review that looked before
+    await seen(client, handle.id, lambda status: sum(line.step == "review" for line in status.evidence) == 2)
+    assert [False] == [argument.force for argument in world.arguments["see_renewal_through"]]
+    assert "verify_edge" not in world.calls[world.calls.index("see_renewal_through") :]
+
+
 async def test_check_now_looks_at_the_edge_of_an_active_domain(world: World) -> None:
     handle = await active(world)
     await seen(world.environment.client, handle.id, in_phase(Phase.ACTIVE))
