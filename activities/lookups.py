@@ -23,7 +23,7 @@ from lifecycle.routing import DnsAnswer, Lookup
 _AT_ONCE = 64
 """Questions under way: a hundred names at three name servers are done within seconds, and no one is flooded."""
 
-_LONGEST_CHAIN = 8
+LONGEST_CHAIN = 8
 """Aliases that are followed from zone to zone; resolvers give up at about as many (RFC 1034, section 3.6.2)."""
 
 _DNS_PORT = 53
@@ -92,10 +92,10 @@ async def _answer(hostname: str, nameserver: str, resolver: dns.asyncresolver.Re
     cnames: list[str] = []
     target = hostname
     try:
-        for _ in range(_LONGEST_CHAIN):
+        for _ in range(LONGEST_CHAIN):
             # absolute, so that no search list is tried
             answer = await resolver.resolve(target.rstrip(".") + ".", kind, raise_on_no_answer=False)
-            names = [name.to_text(omit_final_dot=True).lower() for name in _aliases(answer)]
+            names = [name.to_text(omit_final_dot=True).lower() for name in aliases(answer)]
             cnames.extend(names)
             if answer.rrset is not None:
                 return ended(Lookup.ANSWERED, *(record.to_text() for record in answer.rrset))
@@ -107,17 +107,18 @@ async def _answer(hostname: str, nameserver: str, resolver: dns.asyncresolver.Re
     except dns.resolver.LifetimeTimeout:
         return ended(Lookup.TIMEOUT)
     except dns.resolver.NoNameservers as error:
-        return ended(_why(error), detail=type(error).__name__)
+        return ended(unanswered(error), detail=type(error).__name__)
     except (dns.exception.DNSException, OSError) as error:
         return ended(Lookup.BROKEN, detail=str(error) or type(error).__name__)
-    return ended(Lookup.BROKEN, detail=f"more than {_LONGEST_CHAIN} aliases")
+    return ended(Lookup.BROKEN, detail=f"more than {LONGEST_CHAIN} aliases")
 
 
-def _aliases(answer: dns.resolver.Answer) -> list[dns.name.Name]:
+def aliases(answer: dns.resolver.Answer) -> list[dns.name.Name]:
+    """The targets of the aliases that an answer came by, in order."""
     return [record.target for cname in answer.chaining_result.cnames for record in cname]
 
 
-def _why(error: dns.resolver.NoNameservers) -> Lookup:
+def unanswered(error: dns.resolver.NoNameservers) -> Lookup:
     """Why no server answered: by the response code of the last one that gave any."""
     for *_, response in reversed(error.kwargs.get("errors") or []):
         if isinstance(response, dns.message.Message):
