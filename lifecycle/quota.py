@@ -286,14 +286,18 @@ def quota_id(account: str) -> str:
 _Key = tuple[LimitKind, str]
 _Order = tuple[int, int]
 
+_ACCOUNT: _Key = (LimitKind.ORDERS, "")
+"""The one bucket that nearly all take from: thousands need not be looked at one by one where it is empty."""
+
 
 class _Entry:
     """A request in memory, with the buckets it takes from."""
 
-    __slots__ = ("failing", "keys", "number", "request", "turn", "until")
+    __slots__ = ("failing", "keys", "number", "orders", "request", "turn", "until")
 
     def __init__(self, request: QuotaRequest, turn: int, number: int, keys: tuple[_Key, ...]) -> None:
         self.request, self.turn, self.number, self.keys = request, turn, number, keys
+        self.orders = _ACCOUNT in keys
         self.until = _EPOCH
         self.failing: dict[_Key, datetime] = {}
 
@@ -433,14 +437,16 @@ class Ledger:
             return ()
         granted = []
         empty: set[_Key] = set()
+        no_orders = False
         for lane in LANES:
             for (turn, _), request_id in list(self._lanes[lane]):
                 entry = self._entries[request_id]
-                if not empty.isdisjoint(entry.keys):
+                if (entry.orders and no_orders) or not empty.isdisjoint(entry.keys):
                     continue
                 short = [key for key in entry.keys if not self._has_one(key, now)]
                 if short:
                     empty.update(short)
+                    no_orders = _ACCOUNT in empty
                     continue
                 self._leave(request_id)
                 self._clocks[lane] = max(self._clocks[lane], turn)
@@ -546,17 +552,22 @@ class Ledger:
         best = min((entry.until for entry in self._leases.values()), default=None)
         pause = self._paused_until or now
         known: dict[_Key, datetime | None] = {}
+
+        def free(key: _Key) -> datetime | None:
+            if key not in known:
+                known[key] = free_at(self._limits[key[0]], self._full_at.get(key, _EPOCH), self._held[key])
+            return known[key]
+
+        orders = free(_ACCOUNT)
         for entry in self._entries.values():
+            if entry.orders and (orders is None or (best is not None and orders >= best)):
+                continue
             earliest = pause
             for key in entry.keys:
-                if key not in known:
-                    known[key] = free_at(self._limits[key[0]], self._full_at.get(key, _EPOCH), self._held[key])
-                free = known[key]
-                if free is None:  # an end of a lease, or its outcome, comes first
+                at = free(key)
+                if at is None:  # an end of a lease, or its outcome, comes first
                     break
-                earliest = max(earliest, free)
-                if best is not None and earliest >= best:
-                    break
+                earliest = max(earliest, at)
             else:
                 best = earliest if best is None else min(best, earliest)
         return best
@@ -573,13 +584,12 @@ class Ledger:
                     release = max(release, self._expected((kind, key), ahead[(kind, key)], now))
                     ahead[(kind, key)] += 1
             releases.append((release, index, entry))
-        account = (LimitKind.ORDERS, "")
-        expected = [(release, index, entry) for release, index, entry in releases if account not in entry.keys]
-        pending = sorted((one for one in releases if account in one[2].keys), key=lambda one: one[:2])
+        expected = [one for one in releases if not one[2].orders]
+        pending = sorted((one for one in releases if one[2].orders), key=lambda one: one[:2])
         ready: list[tuple[int, datetime, _Entry]] = []
-        position, orders = 0, self._held[account]
+        position, orders = 0, self._held[_ACCOUNT]
         while position < len(pending) or ready:
-            at = max(now, self._expected(account, orders, now))
+            at = max(now, self._expected(_ACCOUNT, orders, now))
             if not ready:
                 at = max(at, pending[position][0])
             while position < len(pending) and pending[position][0] <= at:
@@ -613,7 +623,7 @@ class Ledger:
         """The buckets that an order for these names may take from; the account's first, since it is empty most."""
         if request.exemption is Exemption.ARI:
             return ()
-        keys: list[_Key] = [(LimitKind.ORDERS, "")]
+        keys = [_ACCOUNT]
         keys.extend((LimitKind.DOMAIN, domain) for domain in dict.fromkeys(request.registered_domains))
         keys.append((LimitKind.EXACT_SET, _set_key(request.hostnames)))
         names = tuple(dict.fromkeys(request.hostnames))
