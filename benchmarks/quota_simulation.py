@@ -289,7 +289,7 @@ def main() -> int:
     broken = Counter[str]()
     for run in runs[:-1]:
         print(
-            f"{run.name}: {run.deferred:,} times a full queue gave an appointment; {run.real_seconds:.0f} s of real time",
+            f"{run.name}: {run.deferred:,} appointments by a full queue; {run.real_seconds:.0f} s of real time",
             file=sys.stderr,
         )
         broken["refused by the CA"] += run.refused
