@@ -36,6 +36,7 @@ _KNOWN_TAGS = {"issue", "issuewild", "iodef", "issuemail"}
 """Tags that Let's Encrypt knows (same place); any other one forbids if it is critical."""
 
 _MOST_SHOWN = 3
+_LONGEST_SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +174,11 @@ def _by_records(climb: CaaClimb, level: CaaLevel, policy: CaaPolicy) -> _Judged:
     strange = [one for one in level.records if one.flags & CRITICAL and one.tag.lower() not in _KNOWN_TAGS]
     if strange:
         return _forbidden(
-            climb, level, policy, wildcard, f'it has a critical property "{strange[0].tag}" that no CA of ours knows'
+            climb,
+            level,
+            policy,
+            wildcard,
+            f'it has a critical property "{_plain(strange[0].tag)}" that no CA of ours knows',
         )
     tags = {one.tag.lower() for one in level.records}
     tag = "issuewild" if wildcard and "issuewild" in tags else "issue"  # RFC 8659, section 4.3
@@ -232,7 +237,7 @@ def _narrowed(permission: _Permission, policy: CaaPolicy) -> str:
     if len(accounts) > 1 or len(methods) > 1:  # RFC 8657, sections 3 and 4: then nothing satisfies it
         return "it gives accounturi or validationmethods twice, which nothing satisfies"
     if methods and policy.method not in methods[0].split(","):
-        return f"it allows the method {methods[0] or 'none'} only, and ours is {policy.method}"
+        return f"it allows the method {_plain(methods[0]) or 'none'} only, and ours is {policy.method}"
     if accounts and not policy.account:
         return _ACCOUNT_UNKNOWN
     if accounts and accounts[0] != policy.account:
@@ -282,7 +287,11 @@ def _place(level: CaaLevel) -> str:
 
 
 def _shown(values: list[str]) -> str:
-    """What the records allow, cut: the DNS holds what anybody wrote."""
-    issuers = dict.fromkeys(value.split(";")[0].strip()[:60] or "nobody" for value in values)
-    shown = ", ".join(list(issuers)[:_MOST_SHOWN]) + (" and others" if len(issuers) > _MOST_SHOWN else "")
-    return " ".join("".join(char if char.isprintable() else "?" for char in shown).split())
+    """Whom the records allow."""
+    issuers = dict.fromkeys(_plain(value.split(";")[0]) or "nobody" for value in values)
+    return ", ".join(list(issuers)[:_MOST_SHOWN]) + (" and others" if len(issuers) > _MOST_SHOWN else "")
+
+
+def _plain(text: str) -> str:
+    """Foreign text on one line, cut: the DNS holds what anybody wrote."""
+    return " ".join("".join(char if char.isprintable() else "?" for char in text).split())[:_LONGEST_SHOWN]

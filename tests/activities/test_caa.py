@@ -81,5 +81,12 @@ async def test_a_wildcard_is_asked_without_its_label(server: DnsServer) -> None:
     assert caa_verdict([climb], POLICY).status is CaaStatus.FORBIDDEN
 
 
+async def test_endless_aliases_end(server: DnsServer) -> None:
+    server.set("a.example.test", "CNAME", ["b.example.test."])
+    server.set("b.example.test", "CNAME", ["a.example.test."])
+    (climb,) = await gathered(server, "a.example.test")
+    assert climb.levels[0].lookup is Lookup.BROKEN
+
+
 async def test_no_name_is_no_question() -> None:
     assert await gather_caa((), (), 1.0) == ()
