@@ -30,7 +30,7 @@ from rich.console import Console
 from temporalio.client import Client
 
 from activities.temporal import leave
-from lab.binaries import BuildError, prepare
+from lab.binaries import BuildError, abandon, prepare
 from lab.cli import may_be_replaced
 from lab.cluster import GATEWAY_ADDRESSES, LabError
 from lab.processes import alive
@@ -274,9 +274,7 @@ async def _history(stage: Stage, story: Story) -> None:
             events + len(history.events),
             octets + sum(len(one.SerializeToString()) for one in history.events),
         )
-    story.fact(
-        "history, renewal included", f"{events} events, {octets / 1024:.0f} KiB", true=True
-    )
+    story.fact("history, renewal included", f"{events} events, {octets / 1024:.0f} KiB", true=True)
     certificate = await stage.lab.api.call(
         "GET",
         f"/apis/cert-manager.io/v1/namespaces/{GATEWAY_NAMESPACE}/certificates/{names.certificate_name(HOSTNAME)}",
@@ -373,7 +371,11 @@ async def _played(directory: Path, console: Console, story: Story) -> AsyncItera
     async with contextlib.AsyncExitStack() as stack:
         with Steps(console, STEPS) as steps:
             with steps.step(BUILD):
-                await asyncio.to_thread(prepare, steps.say)
+                try:
+                    await asyncio.to_thread(prepare, steps.say)
+                except asyncio.CancelledError:
+                    abandon()  # else the thread would go on compiling
+                    raise
             with steps.step(START) as step:
                 stage = await stack.enter_async_context(run_stage(directory, progress=steps.say))
                 step.detail = f"Temporal UI {stage.temporal_ui}, portal {stage.portal}"
@@ -428,7 +430,7 @@ async def _main(directory: Path, console: Console, *, stay: bool) -> int:
             good = _conclude(console, story, steps)
             if stay:
                 _write(state, _addresses(stage))
-                await stop.wait()
+                await _until_stopped(stage, stop)
     except asyncio.CancelledError:
         console.print("interrupted; everything it started has ended", style="yellow")
         return 130 if interrupted else 1
@@ -439,6 +441,15 @@ async def _main(directory: Path, console: Console, *, stay: bool) -> int:
     finally:
         state.unlink(missing_ok=True)
     return 0 if good else 1
+
+
+async def _until_stopped(stage: Stage, stop: asyncio.Event) -> None:
+    """Wait for the end that was asked for, or for a lab that is broken for good. Raises LabError."""
+    failed = stage.lab.servers.failed
+    failed.add_done_callback(lambda _: stop.set())
+    await stop.wait()
+    if failed.done():
+        raise LabError(failed.result())
 
 
 def _addresses(stage: Stage) -> dict[str, Any]:
