@@ -91,8 +91,8 @@ class Programs:
 
 
 def cache() -> Path:
-    """The directory that outlives checkouts: CERTWRIGHT_CACHE, else certwright in XDG_CACHE_HOME or ~/.cache."""
-    given = os.environ.get("CERTWRIGHT_CACHE")
+    """The directory that outlives checkouts: LAB_CACHE, else certwright in XDG_CACHE_HOME or ~/.cache."""
+    given = os.environ.get("LAB_CACHE")
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "certwright"
     return Path(given) if given else base
 

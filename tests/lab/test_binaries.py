@@ -25,7 +25,7 @@ def script(path: Path, text: str) -> Path:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache of programs."""
-    monkeypatch.setenv("CERTWRIGHT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
