@@ -419,7 +419,7 @@ async def test_a_renewal_that_somebody_else_began_is_seen_through_once(world: Wo
     await seen(client, handle.id, lambda status: status.renewals == 1 and status.phase is Phase.ACTIVE)
     await handle.signal(DomainOnboarding.wake, wake)  # of a review that looked before
     await seen(client, handle.id, lambda status: sum(line.step == "review" for line in status.evidence) == 2)
-    assert [False] == [argument.force for argument in world.arguments["see_renewal_through"]]
+    assert [argument.force for argument in world.arguments["see_renewal_through"]] == [False]
     assert "verify_edge" not in world.calls[world.calls.index("see_renewal_through") :]
 
 
