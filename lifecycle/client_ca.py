@@ -1,7 +1,8 @@
 """Is the CA of clients' certificates there and fit, before a gateway asks clients for them?
 
-Istio reads ``ca.crt`` of the Secret that is named, else of ``<name>-cacert``, else of the domain's own Secret
-(Istio reference: ServerTLSSettings.credentialName); a gateway that finds none serves nothing. Left out: reading it.
+Istio reads ``ca.crt`` of ``<name>-cacert``, else of the Secret ``<name>``, where the name is the one that the request
+gives, else the domain's own Secret's (Istio reference: ServerTLSSettings); a gateway that finds none ends every
+handshake. Left out: reading it.
 """
 
 from __future__ import annotations
@@ -23,10 +24,8 @@ def secrets(request: OnboardingRequest) -> tuple[str, ...]:
     """The Secrets in which the CA may lie, the first that has one counts; none where no client is asked."""
     if not request.tls.asks_clients:
         return ()
-    if request.tls.client_ca:
-        return (request.tls.client_ca,)
-    own = names.secret_name(request.hostname)
-    return (names.client_ca_name(own), own)
+    named = request.tls.client_ca or names.secret_name(request.hostname)
+    return tuple(dict.fromkeys((names.client_ca_name(named), named)))
 
 
 def problems(pem: bytes, request: OnboardingRequest, now: datetime) -> tuple[Finding, ...]:
@@ -35,8 +34,9 @@ def problems(pem: bytes, request: OnboardingRequest, now: datetime) -> tuple[Fin
     wanted = secrets(request)
     if not wanted:
         return ()
-    subject = f"Secret {namespace}/{wanted[0]}"
-    fix = f"kubectl create secret generic -n {namespace} {wanted[0]} --from-file=ca.crt=clients-ca.pem"
+    name = request.tls.client_ca or wanted[0]
+    subject = f"Secret {namespace}/{name}"
+    fix = f"kubectl create secret generic -n {namespace} {name} --from-file=ca.crt=clients-ca.pem"
     if not pem:
         words = f"Mode {request.tls.mode.value} needs the CA of clients' certificates as ca.crt, and there is none."
         return (findings.CLIENT_CA_MISSING.found(subject=subject, problem=words, fix=fix),)

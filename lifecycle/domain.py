@@ -180,8 +180,8 @@ class TlsSettings:
     Attributes:
         max_protocol: None for the newest there is.
         ciphers: of TLS 1.2, by OpenSSL's names; empty for the gateway's own. Those of TLS 1.3 are not chosen.
-        client_ca: Secret in the gateway's namespace whose ``ca.crt`` signs clients' certificates. Empty: the Secret
-            that is named as the domain's with ``-cacert`` behind it, else the domain's own ``ca.crt``.
+        client_ca: Secret in the gateway's namespace whose ``ca.crt`` has the CA of clients' certificates. Empty: the
+            Secret that is named as the domain's with ``-cacert`` behind it, else the domain's own.
     """
 
     mode: TlsMode = TlsMode.SIMPLE

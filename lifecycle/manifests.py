@@ -110,7 +110,9 @@ def _tls(request: OnboardingRequest) -> Manifest:
     if wanted.ciphers:
         tls["cipherSuites"] = list(wanted.ciphers)
     if wanted.client_ca:
-        tls["caCertCredentialName"] = wanted.client_ca
+        # istiod takes a name for a CA's only where it ends so, and looks for the Secret without the ending too;
+        # by the bare name it would serve no CA, and the gateway end every handshake (measured, Istio 1.31)
+        tls["caCertCredentialName"] = names.client_ca_name(wanted.client_ca)
     return tls
 
 

@@ -281,7 +281,7 @@ def secret_name(hostname: str) -> str:
 
 def client_ca_name(secret: str) -> str:
     """The Secret where Istio looks for the CA of clients' certificates, before the Secret itself."""
-    return f"{secret}-cacert"
+    return secret if secret.endswith("-cacert") else f"{secret}-cacert"
 
 
 def probed_name(hostname: str) -> str:
