@@ -158,33 +158,32 @@ async def probe(
     `fingerprint` is the Secret's; `known_client` whether the gateway must take our client certificate. A wildcard is
     asked by one of its names. Never raises for what it finds.
     """
-    first = hostname == request.hostname
-    hostname = names.probed_name(hostname)
 
     def seen(**more: Any) -> EdgeEvidence:
         return EdgeEvidence(address=address, hostname=hostname, **more)
 
+    asked = names.probed_name(hostname)
     if not settings.allows(address):
         return seen(refused=True)
     ours = settings if known_client else dataclasses.replace(settings, client_certificate=None, client_key=None)
     try:
-        chain, protocol, cipher = await handshake(ours, address, hostname)
+        chain, protocol, cipher = await handshake(ours, address, asked)
     except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError) as error:
         return seen(handshake=type(error).__name__)
     except (OSError, TimeoutError) as error:
         return seen(unreachable=type(error).__name__)
     tls: dict[str, Any] = {
         "leaf": x509.facts(ssl.DER_cert_to_PEM_cert(chain[0]).encode()),
-        "distrust": said(x509.chain_problem(chain, settings.roots_pem, hostname, datetime.now(UTC))),
+        "distrust": said(x509.chain_problem(chain, settings.roots_pem, asked, datetime.now(UTC))),
         "protocol": protocol,
         "cipher": cipher,
     }
     if tls["leaf"].fingerprint != fingerprint or tls["distrust"]:
         return seen(**tls)
-    if first:
-        tls["trials"] = await _trials(ours, request, address, hostname)
+    if hostname == request.hostname:
+        tls["trials"] = await _trials(ours, request, address, asked)
     try:
-        status, redirect, routes = await _requests(ours, request, address, hostname)
+        status, redirect, routes = await _requests(ours, request, address, asked)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return seen(unanswered=type(error).__name__, **tls)
     return seen(redirect_status=status, redirect=redirect, routes=routes, **tls)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from lifecycle import findings
+from lifecycle import findings, names
 from lifecycle.domain import CertificateFacts, KeyAlgorithm, OnboardingRequest, Route, ServedAt, TlsMode, TlsVersion
 from lifecycle.findings import Finding, FindingKind
 from lifecycle.gateway_requests import CIPHERS
@@ -215,7 +215,7 @@ def served(
 def _judged(
     evidence: EdgeEvidence, fingerprint: str, http_port: int, https_port: int, hsts: str
 ) -> tuple[FindingKind | None, str, str]:
-    address, hostname, leaf = evidence.address, evidence.hostname, evidence.leaf
+    address, hostname, leaf = evidence.address, names.probed_name(evidence.hostname), evidence.leaf
     literal = f"[{address}]" if ":" in address else address
     handshake = f"openssl s_client -connect {literal}:{https_port} -servername {hostname}"
     plain = f"curl -sI --resolve {hostname}:{http_port}:{literal} http://{_authority(hostname, http_port, 80)}/"

@@ -186,10 +186,9 @@ def route_details(
     """A route's exact, headers, weight, others and timeout_seconds; `namespaces` are those that routes may lead to."""
     others = _others(form, entry, path, namespaces, service)
     weight = form.number(entry, "weight", 0, MAX_WEIGHT, path=path, default=1)
-    if others and weight + sum(one.weight for one in others) == 0:
-        form.refuse(f"{path}.weight", 0, "is 0, as all others are: nobody would answer", "give one a weight")
-    if weight == 0 and not others:
-        form.refuse(f"{path}.weight", 0, "is 0, and there are no others", "leave it out")
+    if f"{path}.weight" not in form.fields and weight + sum(one.weight for one in others) == 0:
+        problem = "is 0, as all others are: nobody would answer" if others else "is 0, and there are no others"
+        form.refuse(f"{path}.weight", 0, problem, "give one of them a weight")
     return _flag(form, entry, "exact", path), _headers(form, entry, path), weight, others, _timeout(form, entry, path)
 
 
