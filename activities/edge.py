@@ -126,7 +126,9 @@ class EdgeActivities:
         seen = await asyncio.gather(*(one(address, name) for address in addresses for name in request.hostnames))
         http, https = self._settings.http_port, self._settings.https_port
         hsts = request.hsts.header if request.hsts else ""
-        judged = [edge.served(one, fingerprint, http_port=http, https_port=https, hsts=hsts) for one in seen]
+        judged = [
+            edge.served(one, fingerprint, http_port=http, https_port=https, tls=request.tls, hsts=hsts) for one in seen
+        ]
         wrong = tuple(finding for _, finding in judged if finding is not None)
         return EdgeReport(
             serving=not wrong and not findings.errors(problems),

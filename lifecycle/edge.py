@@ -12,7 +12,17 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from lifecycle import findings, names
-from lifecycle.domain import CertificateFacts, KeyAlgorithm, OnboardingRequest, Route, ServedAt, TlsMode, TlsVersion
+from lifecycle.domain import (
+    DEFAULT_TLS,
+    CertificateFacts,
+    KeyAlgorithm,
+    OnboardingRequest,
+    Route,
+    ServedAt,
+    TlsMode,
+    TlsSettings,
+    TlsVersion,
+)
 from lifecycle.findings import Finding, FindingKind
 from lifecycle.gateway_requests import CIPHERS
 
@@ -187,13 +197,20 @@ def works(answer: RouteAnswer) -> bool:
 
 
 def served(
-    evidence: EdgeEvidence, fingerprint: str, *, http_port: int, https_port: int, hsts: str = ""
+    evidence: EdgeEvidence,
+    fingerprint: str,
+    *,
+    http_port: int,
+    https_port: int,
+    tls: TlsSettings = DEFAULT_TLS,
+    hsts: str = "",
 ) -> tuple[ServedAt, Finding | None]:
     """What was served, and the first thing that is wrong with it.
 
-    `fingerprint` is the Secret's; `hsts` the header that every answer over HTTPS must have, empty where none need.
+    `fingerprint` is the Secret's; `tls` what was to be negotiated; `hsts` the header that every answer over HTTPS must
+    have, empty where none need.
     """
-    kind, problem, fix = _judged(evidence, fingerprint, http_port, https_port, hsts)
+    kind, problem, fix = _judged(evidence, fingerprint, http_port, https_port, tls, hsts)
     leaf = evidence.leaf
     seen = ServedAt(
         address=evidence.address,
@@ -213,7 +230,7 @@ def served(
 
 
 def _judged(
-    evidence: EdgeEvidence, fingerprint: str, http_port: int, https_port: int, hsts: str
+    evidence: EdgeEvidence, fingerprint: str, http_port: int, https_port: int, tls: TlsSettings, hsts: str
 ) -> tuple[FindingKind | None, str, str]:
     address, hostname, leaf = evidence.address, names.probed_name(evidence.hostname), evidence.leaf
     literal = f"[{address}]" if ":" in address else address
@@ -233,6 +250,9 @@ def _judged(
     if evidence.distrust:
         words = f"serves a chain that leads to no expected root: {evidence.distrust}"
         return findings.EDGE_CHAIN_UNTRUSTED, words, handshake
+    forbidden = _forbidden(evidence, tls)
+    if forbidden:
+        return findings.EDGE_ACCEPTS_FORBIDDEN, f"negotiates {forbidden}, which it must not", handshake
     for trial in evidence.trials:
         if (trial.wanted, trial.met) == (Met.REFUSED, Met.ACCEPTED):
             return findings.EDGE_ACCEPTS_FORBIDDEN, f"takes a client that it must refuse: {trial.client}", handshake
@@ -257,6 +277,21 @@ def _judged(
         words = f"answers {other.prefix} with Strict-Transport-Security {other.hsts or 'missing'}, not {hsts}"
         return findings.HSTS_WRONG, words, fix
     return None, "", ""
+
+
+def _forbidden(evidence: EdgeEvidence, tls: TlsSettings) -> str:
+    """What our own client was given that no client may be, in words: a gateway that is about to change gives the old.
+
+    Empty where all is right, or where the Service behind decides.
+    """
+    version = {"TLSv1.2": TlsVersion.TLSV1_2, "TLSv1.3": TlsVersion.TLSV1_3}.get(evidence.protocol)
+    if not tls.terminates or not evidence.protocol:
+        return ""
+    if version is None or version < tls.min_protocol or (tls.max_protocol is not None and version > tls.max_protocol):
+        return evidence.protocol
+    if version is TlsVersion.TLSV1_2 and tls.ciphers and evidence.cipher not in tls.ciphers:
+        return evidence.cipher
+    return ""
 
 
 def _authority(hostname: str, port: int, default: int) -> str:

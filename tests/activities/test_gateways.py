@@ -203,7 +203,7 @@ async def test_protocols_and_ciphers_are_negotiated_and_a_gateway_that_differs_i
     older = shaped(kind, TlsSettings(max_protocol=TlsVersion.TLSV1_2, ciphers=(cipher,)))
     report = await domains.run(edge.verify_edge, older)
     assert {finding.code for finding in report.findings} == {"CW1513"}
-    assert "takes a client that it must refuse: TLS 1.3 only" in report.findings[0].problem
+    assert "negotiates TLSv1.3, which it must not" in report.findings[0].problem
     report = await bound(gateways, edge, older)
     assert {(one.protocol, one.cipher) for one in report.served} == {("TLSv1.2", cipher)}
     (limits,) = {one.limits for one in report.served if one.hostname == FIRST}
@@ -215,7 +215,7 @@ async def test_protocols_and_ciphers_are_negotiated_and_a_gateway_that_differs_i
     ]
     report = await domains.run(edge.verify_edge, newest)
     assert {finding.code for finding in report.findings} == {"CW1513"}
-    assert "takes a client that it must refuse: TLS 1.2" in report.findings[0].problem
+    assert "negotiates TLSv1.2, which it must not" in report.findings[0].problem
 
 
 async def test_ciphers_are_negotiated_by_either_kind_of_gateway(
@@ -357,6 +357,30 @@ async def test_what_was_made_for_a_domain_is_taken_away_again(
     assert len((await domains.run(gateways.unbind_gateway, target)).removed) == made
     listed = await issuing.api.call("GET", "/apis/gateway.networking.k8s.io/v1beta1/referencegrants")
     assert [one["metadata"]["name"] for one in listed["items"]] == []
+
+
+async def test_25_names_are_proved_and_served_by_the_gateway_api(
+    issuing: Lab, gateways: GatewayActivities, admin: DynamicClient, settings: EdgeSettings
+) -> None:
+    """More challenges at once than one HTTPRoute has rules, and 50 listeners on one Gateway."""
+    hostnames = tuple(f"n{number}.many.h1.test" for number in range(25))
+    domains.point_here(issuing, *hostnames)
+    target = GatewayTarget(kind=GatewayKind.GATEWAY_API)
+    many = CertificateTarget(request=dataclasses.replace(domains.request(*hostnames), gateway=target))
+    certificates = CertificateActivities(admin)
+    try:
+        await domains.run(certificates.apply_certificate, many)
+        result = await domains.run(certificates.await_certificate, many, seconds=150)
+        assert result.findings == ()
+        assert result.secret is not None
+        assert set(result.secret.dns_names) == set(hostnames)
+        report = await bound(gateways, EdgeActivities(admin, settings), many)
+        assert {one.hostname for one in report.served} == set(hostnames)
+        assert {one.fingerprint for one in report.served} == {result.secret.fingerprint}
+    finally:
+        await domains.run(gateways.unbind_gateway, many)
+        gone = await domains.run(certificates.remove_certificate, many)
+    assert f"Gateway istio-system/{names.gateway_name(hostnames[0])}" in gone.removed
 
 
 async def test_every_golden_object_is_one_that_the_api_server_takes(issuing: Lab) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lifecycle.domain import CertificateFacts, OnboardingRequest, TlsMode, TlsSettings, TlsVersion
+from lifecycle.domain import DEFAULT_TLS, CertificateFacts, OnboardingRequest, TlsMode, TlsSettings, TlsVersion
 from lifecycle.edge import EdgeEvidence, Met, RouteAnswer, Trial, may_dial, route_answer, served, trials, works
 from tests.lifecycle.gateway_shapes import PLAIN
 
@@ -34,9 +34,11 @@ GOOD = EdgeEvidence(
 )
 
 
-def judged(*, https_port: int = 443, address: str = ADDRESS, hsts: str = "", **changes: Any) -> tuple[str, str, str]:
+def judged(
+    *, https_port: int = 443, address: str = ADDRESS, tls: TlsSettings = DEFAULT_TLS, hsts: str = "", **changes: Any
+) -> tuple[str, str, str]:
     evidence = dataclasses.replace(GOOD, address=address, **changes)
-    seen, finding = served(evidence, "ab" * 32, http_port=80, https_port=https_port, hsts=hsts)
+    seen, finding = served(evidence, "ab" * 32, http_port=80, https_port=https_port, tls=tls, hsts=hsts)
     assert (seen.problem == "") is (finding is None)
     return (finding.code, finding.problem, finding.fix) if finding else ("", "", "")
 
@@ -196,3 +198,21 @@ def test_an_answer_with_other_hsts_than_asked_for_is_told(hsts: str, code: str) 
     assert found == code
     assert (hsts or "missing") in problem or not code
     assert fix.startswith("curl") or not code
+
+
+@pytest.mark.parametrize(
+    ("tls", "protocol", "cipher", "code"),
+    [
+        ({}, "TLSv1.1", "ECDHE-RSA-AES128-SHA", "CW1513"),
+        ({}, "TLSv1.2", "ECDHE-RSA-AES128-SHA", ""),
+        ({"min_protocol": TlsVersion.TLSV1_3}, "TLSv1.2", "ECDHE-ECDSA-AES256-GCM-SHA384", "CW1513"),
+        ({"max_protocol": TlsVersion.TLSV1_2}, "TLSv1.3", "TLS_AES_128_GCM_SHA256", "CW1513"),
+        ({"max_protocol": TlsVersion.TLSV1_3}, "TLSv1.3", "TLS_AES_128_GCM_SHA256", ""),
+        ({"ciphers": ("ECDHE-ECDSA-AES256-GCM-SHA384",)}, "TLSv1.2", "ECDHE-ECDSA-AES128-GCM-SHA256", "CW1513"),
+        ({"ciphers": ("ECDHE-ECDSA-AES256-GCM-SHA384",)}, "TLSv1.2", "ECDHE-ECDSA-AES256-GCM-SHA384", ""),
+        ({"ciphers": ("ECDHE-ECDSA-AES256-GCM-SHA384",)}, "TLSv1.3", "TLS_AES_128_GCM_SHA256", ""),
+        ({"mode": TlsMode.PASSTHROUGH}, "TLSv1.1", "ECDHE-RSA-AES128-SHA", ""),
+    ],
+)
+def test_what_was_negotiated_must_be_what_may_be(tls: dict[str, Any], protocol: str, cipher: str, code: str) -> None:
+    assert judged(tls=TlsSettings(**tls), protocol=protocol, cipher=cipher)[0] == code
