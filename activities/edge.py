@@ -171,7 +171,11 @@ async def probe(
     try:
         chain, protocol, cipher = await handshake(ours, address, asked)
     except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError) as error:
-        return seen(handshake=type(error).__name__)
+        words = type(error).__name__
+        if request.tls.mode is TlsMode.MUTUAL and not known_client:
+            # only TLS 1.3 shows the server's certificate to a client that is then refused (RFC 8446, section 4.4.2)
+            words += "; without CERTWRIGHT_EDGE_CLIENT_CERTIFICATE_FILE of the clients' CA nothing is seen in TLS 1.2"
+        return seen(handshake=words)
     except (OSError, TimeoutError) as error:
         return seen(unreachable=type(error).__name__)
     tls: dict[str, Any] = {
