@@ -137,8 +137,10 @@ def gateway_api_permissions(gateway_namespace: str) -> tuple[Permission, ...]:
     return (
         *_permissions(_GATEWAY_API, "gateways", _READ, "another one may claim the same name"),
         *_permissions(_GATEWAY_API, "gateways", "create patch delete", "each domain has one", ours),
-        *_permissions(_GATEWAY_API, "httproutes", f"{_APPLY} delete", "routes and challenge routes", ours),
-        *_permissions(_GATEWAY_API, "tlsroutes", f"{_APPLY} delete", "routes of mode PASSTHROUGH", ours),
+        *_permissions(_GATEWAY_API, "httproutes", _READ, "backups have them"),
+        *_permissions(_GATEWAY_API, "tlsroutes", _READ, "backups have them"),
+        *_permissions(_GATEWAY_API, "httproutes", "create patch delete", "routes and challenge routes", ours),
+        *_permissions(_GATEWAY_API, "tlsroutes", "create patch delete", "routes of mode PASSTHROUGH", ours),
         *_permissions(_GATEWAY_API, "referencegrants", f"{_APPLY} delete", "they open the routes' Services to them"),
     )
 
