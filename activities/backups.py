@@ -225,12 +225,11 @@ class BackupActivities:
         found: list[Finding] = []
         read: dict[str, list[Manifest]] = {}
         for kind in backup.KINDS[1:]:
-            ours = kind in (backup.GATEWAY, backup.VIRTUAL_SERVICE)
             places = (namespaces or ("",)) if kind.namespaced else ("",)
-            read[kind.kind] = []
+            read.setdefault(kind.kind, [])
             for place in places:
-                with _told(found):
-                    labels = backup.OURS if ours else ""
+                with _told(found, missing_kind_too=kind.optional):
+                    labels = backup.OURS if kind.ours else ""
                     read[kind.kind] += await kubernetes.listed(
                         self._cluster, kind.api_version, kind.kind, place, label_selector=labels
                     )
@@ -504,11 +503,13 @@ def _disk(action: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _told(found: list[Finding]) -> Iterator[None]:
-    """A missing permission is told and the rest goes on; everything else passes."""
+def _told(found: list[Finding], *, missing_kind_too: bool = False) -> Iterator[None]:
+    """A missing permission is told and the rest goes on; so does it without a word where a kind may be missing."""
     try:
         yield
     except ApplicationError as error:
+        if missing_kind_too and error.type == "KindMissing":
+            return
         told = [detail for detail in error.details if isinstance(detail, Finding)]
         if error.type != "PermissionMissing" or not told:
             raise

@@ -14,10 +14,11 @@ from temporalio import activity
 
 from activities import kubernetes
 from activities.attended import attended
-from activities.issuance import CERT_MANAGER, ISTIO, IssuanceWatch
-from lifecycle import claims, diagnosis, manifests, names
+from activities.issuance import CERT_MANAGER, IssuanceWatch
+from lifecycle import claims, diagnosis, manifests, names, targets
 from lifecycle.findings import Finding
 from lifecycle.steps import CertificateTarget, Cleanup, IssuanceResult
+from lifecycle.targets import Place
 
 
 class CertificateActivities:
@@ -50,7 +51,7 @@ class CertificateActivities:
         if found:
             return IssuanceResult(ready=False, findings=found)
         https = bool(target.previous_fingerprint)  # a domain that is served stays so
-        await kubernetes.apply(self._cluster, manifests.gateway(target.request, https=https))
+        await kubernetes.apply(self._cluster, targets.gateway(target.request, https=https))
         await kubernetes.apply(self._cluster, manifests.certificate(target.request))
         return IssuanceResult(ready=False)
 
@@ -69,15 +70,15 @@ class CertificateActivities:
         request = target.request
         hostname, namespace = request.hostname, request.gateway.namespace
         gone = []
-        for api_version, kind, name in (
-            (ISTIO, "VirtualService", names.challenge_route_name(hostname)),
-            (CERT_MANAGER, "Certificate", names.certificate_name(hostname)),
-            (ISTIO, "Gateway", names.gateway_name(hostname)),
+        for place in (
+            *targets.challenge_places(request),
+            Place(CERT_MANAGER, "Certificate", namespace, names.certificate_name(hostname)),
+            targets.gateway_place(request),
         ):
-            there = await kubernetes.read(self._cluster, api_version, kind, namespace, name)
+            there = await kubernetes.read(self._cluster, *place)
             ours = there is not None and claims.is_ours(there, request)
-            if ours and await kubernetes.remove(self._cluster, api_version, kind, namespace, name):
-                gone.append(f"{kind} {namespace}/{name}")
+            if ours and await kubernetes.remove(self._cluster, *place):
+                gone.append(str(place))
         name = names.secret_name(hostname)
         secret = await kubernetes.read(self._cluster, "v1", "Secret", namespace, name)
         ours = diagnosis.secret_collision(secret, names.certificate_name(hostname)) is None
@@ -91,10 +92,10 @@ class CertificateActivities:
         wanted = (
             ("v1", "Secret", names.secret_name(hostname)),
             (CERT_MANAGER, "Certificate", names.certificate_name(hostname)),
-            (ISTIO, "Gateway", names.gateway_name(hostname)),
         )
         secret, certificate, gateway = await asyncio.gather(
-            *(kubernetes.read(self._cluster, version, kind, namespace, name) for version, kind, name in wanted)
+            *(kubernetes.read(self._cluster, version, kind, namespace, name) for version, kind, name in wanted),
+            kubernetes.read(self._cluster, *targets.gateway_place(request)),
         )
         return tuple(
             filter(

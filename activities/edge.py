@@ -8,10 +8,14 @@ and what to do about a difference.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import ssl
+import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,12 +23,12 @@ from kubernetes.aio.dynamic import DynamicClient
 from temporalio import activity
 
 from activities.attended import attended
-from activities.gateways import gateway_addresses
+from activities.gateways import gateway_addresses, read_client_ca
 from activities.issuance import read_secret, secret_missing
-from lifecycle import edge, findings, x509
+from lifecycle import client_ca, edge, findings, names, x509
 from lifecycle.diagnosis import said
-from lifecycle.domain import OnboardingRequest
-from lifecycle.edge import EdgeEvidence, RouteAnswer
+from lifecycle.domain import OnboardingRequest, Route, TlsMode
+from lifecycle.edge import Attempt, EdgeEvidence, Met, RouteAnswer, Trial
 from lifecycle.steps import CertificateTarget, EdgeReport
 
 _CATCH_UP_SECONDS = 15.0
@@ -44,6 +48,8 @@ class EdgeSettings:
         allowed_networks: CIDRs that may be dialled although they are not public.
         timeout_seconds: for one connection or request.
         nameservers: "ip:port" that know a load balancer given by its name; empty for the system's.
+        client_certificate, client_key: PEM files of a client that gateways which ask for one know, or None: then their
+            routes are not asked, and the evidence says so.
     """
 
     roots_pem: bytes
@@ -52,6 +58,8 @@ class EdgeSettings:
     allowed_networks: tuple[str, ...] = ()
     timeout_seconds: float = 5.0
     nameservers: tuple[str, ...] = ()
+    client_certificate: Path | None = None
+    client_key: Path | None = None
 
     def allows(self, address: str) -> bool:
         """Whether an address may be dialled: a public one, or one in a listed network."""
@@ -100,6 +108,7 @@ class EdgeActivities:
         facts, problems = await read_secret(self._cluster, request)
         addresses = await gateway_addresses(self._cluster, request.gateway, self._settings.nameservers)
         fingerprint = facts.fingerprint if facts else ""
+        ours = await self._known_client(request)
         if facts is None and not problems:
             problems = (secret_missing(request),)
         if not addresses:
@@ -112,11 +121,14 @@ class EdgeActivities:
 
         async def one(address: str, hostname: str) -> EdgeEvidence:
             async with limit:
-                return await probe(self._settings, request, address, hostname, fingerprint)
+                return await probe(self._settings, request, address, hostname, fingerprint, known_client=ours)
 
         seen = await asyncio.gather(*(one(address, name) for address in addresses for name in request.hostnames))
         http, https = self._settings.http_port, self._settings.https_port
-        judged = [edge.served(evidence, fingerprint, http_port=http, https_port=https) for evidence in seen]
+        hsts = request.hsts.header if request.hsts else ""
+        judged = [
+            edge.served(one, fingerprint, http_port=http, https_port=https, tls=request.tls, hsts=hsts) for one in seen
+        ]
         wrong = tuple(finding for _, finding in judged if finding is not None)
         return EdgeReport(
             serving=not wrong and not findings.errors(problems),
@@ -125,36 +137,59 @@ class EdgeActivities:
             findings=(*problems, *wrong),
         )
 
+    async def _known_client(self, request: OnboardingRequest) -> bool:
+        """Whether the client certificate that we were given is one that the domain's gateway must take."""
+        certificate = self._settings.client_certificate
+        if certificate is None or not request.tls.asks_clients:
+            return False
+        authority = await read_client_ca(self._cluster, request)
+        return client_ca.signed(await asyncio.to_thread(certificate.read_bytes), authority)
+
 
 async def probe(
-    settings: EdgeSettings, request: OnboardingRequest, address: str, hostname: str, fingerprint: str
+    settings: EdgeSettings,
+    request: OnboardingRequest,
+    address: str,
+    hostname: str,
+    fingerprint: str,
+    *,
+    known_client: bool = False,
 ) -> EdgeEvidence:
     """What one address does for one hostname; no request is made over a certificate that is not the expected one.
 
-    `fingerprint` is the Secret's. Never raises for what it finds.
+    `fingerprint` is the Secret's; `known_client` whether the gateway must take our client certificate. A wildcard is
+    asked by one of its names. Never raises for what it finds.
     """
 
     def seen(**more: Any) -> EdgeEvidence:
         return EdgeEvidence(address=address, hostname=hostname, **more)
 
+    asked = names.probed_name(hostname)
     if not settings.allows(address):
         return seen(refused=True)
+    ours = settings if known_client else dataclasses.replace(settings, client_certificate=None, client_key=None)
     try:
-        chain, protocol, cipher = await handshake(settings, address, hostname)
+        chain, protocol, cipher = await handshake(ours, address, asked)
     except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError) as error:
-        return seen(handshake=type(error).__name__)
+        words = type(error).__name__
+        if request.tls.mode is TlsMode.MUTUAL and not known_client:
+            # only TLS 1.3 shows the server's certificate to a client that is then refused (RFC 8446, section 4.4.2)
+            words += "; without CERTWRIGHT_EDGE_CLIENT_CERTIFICATE_FILE of the clients' CA nothing is seen in TLS 1.2"
+        return seen(handshake=words)
     except (OSError, TimeoutError) as error:
         return seen(unreachable=type(error).__name__)
     tls: dict[str, Any] = {
         "leaf": x509.facts(ssl.DER_cert_to_PEM_cert(chain[0]).encode()),
-        "distrust": said(x509.chain_problem(chain, settings.roots_pem, hostname, datetime.now(UTC))),
+        "distrust": said(x509.chain_problem(chain, settings.roots_pem, asked, datetime.now(UTC))),
         "protocol": protocol,
         "cipher": cipher,
     }
     if tls["leaf"].fingerprint != fingerprint or tls["distrust"]:
         return seen(**tls)
+    if hostname == request.hostname:
+        tls["trials"] = await _trials(ours, request, address, asked)
     try:
-        status, redirect, routes = await _requests(settings, request, address, hostname)
+        status, redirect, routes = await _requests(ours, request, address, asked)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return seen(unanswered=type(error).__name__, **tls)
     return seen(redirect_status=status, redirect=redirect, routes=routes, **tls)
@@ -166,7 +201,9 @@ async def handshake(settings: EdgeSettings, address: str, hostname: str) -> tupl
     Raises OSError (ssl.SSLError included) and TimeoutError.
     """
     async with asyncio.timeout(settings.timeout_seconds):
-        _, writer = await asyncio.open_connection(address, settings.https_port, ssl=_blind(), server_hostname=hostname)
+        _, writer = await asyncio.open_connection(
+            address, settings.https_port, ssl=_blind(settings), server_hostname=hostname
+        )
     try:
         session = writer.get_extra_info("ssl_object")
         name, version, _ = session.cipher()
@@ -183,34 +220,107 @@ def _presented(session: Any) -> tuple[bytes, ...]:
     return tuple(ssl.PEM_cert_to_DER_cert(part.public_bytes()) for part in session._sslobj.get_unverified_chain())
 
 
+async def _trials(settings: EdgeSettings, request: OnboardingRequest, address: str, hostname: str) -> tuple[Trial, ...]:
+    """Clients that the gateway must refuse, or must take, tried one after the other: a few, on one name."""
+    stranger = dataclasses.replace(settings, client_certificate=None, client_key=None)
+    found = [await _tried(stranger, attempt, address, hostname) for attempt in edge.trials(request)]
+    if request.tls.asks_clients:
+        client = "with a certificate of the clients' CA"
+        if settings.client_certificate is None:
+            words = "the worker was given none of this CA: CERTWRIGHT_EDGE_CLIENT_CERTIFICATE_FILE"
+            if request.tls.mode is TlsMode.MUTUAL:
+                words += "; routes were not asked"
+            found.append(Trial(client=client, wanted=Met.UNTRIED, met=Met.UNTRIED, words=words))
+        else:
+            found.append(await _tried(settings, Attempt(client=client, wanted=Met.ACCEPTED), address, hostname))
+    return tuple(found)
+
+
+async def _tried(settings: EdgeSettings, attempt: Attempt, address: str, hostname: str) -> Trial:
+    """What one client met. A handshake of TLS 1.3 is over before a server has judged the client: so it asks, too."""
+
+    def met(what: Met, words: str = "") -> Trial:
+        return Trial(client=attempt.client, wanted=attempt.wanted, met=what, words=words)
+
+    context = _blind(settings)
+    # an old version needs the library's own guard down: it is to be the server that refuses (OpenSSL, SECLEVEL)
+    context.set_ciphers(":".join(attempt.ciphers or ("ALL",)) + ":@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = ssl.TLSVersion[attempt.lowest] if attempt.lowest else ssl.TLSVersion.TLSv1
+        context.maximum_version = (
+            ssl.TLSVersion[attempt.highest] if attempt.highest else ssl.TLSVersion.MAXIMUM_SUPPORTED
+        )
+    if attempt.stranger:
+        await asyncio.to_thread(_introduce_stranger, context)
+    try:
+        async with asyncio.timeout(settings.timeout_seconds):
+            reader, writer = await asyncio.open_connection(
+                address, settings.https_port, ssl=context, server_hostname=hostname
+            )
+            try:
+                writer.write(f"HEAD / HTTP/1.1\r\nHost: {hostname}\r\nConnection: close\r\n\r\n".encode())
+                answered = await reader.read(1)
+            finally:
+                writer.close()
+    except ssl.SSLError as error:
+        reason = (error.reason or type(error).__name__).replace("_", " ").lower()
+        return met(Met.UNTRIED if error.reason in _OUR_OWN else Met.REFUSED, said(reason))
+    except (ConnectionResetError, ConnectionAbortedError, BrokenPipeError) as error:
+        return met(Met.REFUSED, type(error).__name__)
+    except (OSError, TimeoutError) as error:
+        return met(Met.UNTRIED, type(error).__name__)
+    return met(Met.ACCEPTED) if answered else met(Met.REFUSED, "the connection was closed")
+
+
+_OUR_OWN = {"NO_PROTOCOLS_AVAILABLE", "NO_CIPHERS_AVAILABLE", "NO_CIPHER_MATCH", "LIBRARY_BUG"}
+"""OpenSSL's reasons for not even asking: they say nothing of the server."""
+
+
+def _introduce_stranger(context: ssl.SSLContext) -> None:
+    """Give the client a certificate that nobody has signed, made for the occasion and gone at once."""
+    certificate, key = x509.stranger(datetime.now(UTC))
+    # the library takes keys from files only
+    with tempfile.TemporaryDirectory(prefix="certwright-") as directory:
+        path = Path(directory) / "stranger.pem"
+        path.touch(mode=0o600)
+        path.write_bytes(certificate + key)
+        context.load_cert_chain(path)
+
+
 async def _requests(
     settings: EdgeSettings, request: OnboardingRequest, address: str, hostname: str
 ) -> tuple[int, str, tuple[RouteAnswer, ...]]:
-    """Port 80's status and Location, and each route's answer; bodies are not read."""
+    """Port 80's status and Location, and each route's answer; bodies are not read.
+
+    Of a gateway that wants a certificate which we have not, no route is asked.
+    """
     literal = f"[{address}]" if ":" in address else address
     headers = {"Host": hostname}
     # One connection for each request: the pool would take one that was made with another name's SNI.
     limits = httpx.Limits(max_keepalive_connections=0)
     async with httpx.AsyncClient(
-        verify=_blind(), timeout=settings.timeout_seconds, trust_env=False, limits=limits
+        verify=_blind(settings), timeout=settings.timeout_seconds, trust_env=False, limits=limits
     ) as http:
 
         async def plain() -> tuple[int, str]:
             async with http.stream("GET", f"http://{literal}:{settings.http_port}/", headers=headers) as answer:
                 return answer.status_code, said(answer.headers.get("location", ""))
 
-        async def route(prefix: str) -> RouteAnswer:
-            url = f"https://{literal}:{settings.https_port}{prefix}"
+        async def route(asked: Route) -> RouteAnswer:
+            url = f"https://{literal}:{settings.https_port}{asked.prefix}"
             sni = {"sni_hostname": hostname}
-            async with http.stream("GET", url, headers=headers, extensions=sni) as answer:
-                return edge.route_answer(prefix, answer.status_code, answer.headers)
+            wanted = headers | {header.name: header.value for header in asked.headers}
+            async with http.stream("GET", url, headers=wanted, extensions=sni) as answer:
+                return edge.route_answer(edge.label(asked), answer.status_code, answer.headers)
 
-        routes = asyncio.gather(*(route(one.prefix) for one in request.routes))
+        closed = request.tls.mode is TlsMode.MUTUAL and settings.client_certificate is None
+        routes = asyncio.gather(*(route(one) for one in request.routes if not closed))
         (status, redirect), answers = await asyncio.gather(plain(), routes)
         return status, redirect, tuple(answers)
 
 
-def _blind() -> ssl.SSLContext:
+def _blind(settings: EdgeSettings) -> ssl.SSLContext:
     """A handshake that accepts anything: what was presented is judged afterwards, and in words.
 
     Made for each connection, so it loads no trust store: that takes longer than the handshake.
@@ -218,4 +328,6 @@ def _blind() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
+    if settings.client_certificate is not None:
+        context.load_cert_chain(settings.client_certificate, settings.client_key)
     return context

@@ -15,7 +15,7 @@ from kubernetes.aio.dynamic import DynamicClient
 from temporalio.exceptions import ApplicationError
 
 from activities import kubernetes
-from lifecycle import diagnosis, findings, issuance, manifests, names, x509
+from lifecycle import diagnosis, findings, issuance, names, targets, x509
 from lifecycle.diagnosis import said
 from lifecycle.domain import CertificateFacts, Observation, OnboardingRequest
 from lifecycle.findings import Finding
@@ -25,7 +25,6 @@ from lifecycle.steps import IssuanceResult
 
 CERT_MANAGER = "cert-manager.io/v1"
 ACME = "acme.cert-manager.io/v1"
-ISTIO = "networking.istio.io/v1"
 
 _FIRST_PAUSE, _PAUSE = 0.5, 2.0
 """Seconds without an event after which it is looked whether somebody is missing; soon after the start, since whoever
@@ -308,11 +307,11 @@ class IssuanceWatch:
     async def _route(self, routes: tuple[ChallengeRoute, ...]) -> None:
         if routes == self._routed:
             return
-        if routes:
-            await kubernetes.apply(self._cluster, manifests.challenge_route(self._request, routes))
-        else:
-            name = names.challenge_route_name(self._request.hostname)
-            await kubernetes.remove(self._cluster, ISTIO, "VirtualService", self._namespace, name)
+        wanted = targets.challenge_routes(self._request, routes)
+        for manifest in wanted:
+            await kubernetes.apply(self._cluster, manifest)
+        for place in set(targets.challenge_places(self._request)) - set(map(targets.place, wanted)):
+            await kubernetes.remove(self._cluster, *place)
         self._routed = routes
 
 

@@ -18,14 +18,15 @@ from temporalio.exceptions import ApplicationError
 
 from activities import kubernetes, lookups, permissions
 from activities.gateways import gateway_addresses
-from activities.issuance import CERT_MANAGER, ISTIO
-from lifecycle import names
-from lifecycle.domain import IssuerKind, OnboardingRequest
+from activities.issuance import CERT_MANAGER
+from lifecycle import gateway_api, names, targets
+from lifecycle.domain import GatewayKind, GatewayTarget, IssuerKind, OnboardingRequest
 from lifecycle.findings import Finding
 from lifecycle.manifests import Manifest
-from lifecycle.platform import Permission, required_permissions
+from lifecycle.platform import Permission, gateway_api_permissions, required_permissions
 from lifecycle.preflight import PreflightEvidence, preflight_report
 from lifecycle.steps import PreflightReport
+from lifecycle.targets import ISTIO, Place
 
 T = TypeVar("T")
 
@@ -54,7 +55,7 @@ class PreflightActivities:
     def __init__(self, cluster: DynamicClient, settings: PreflightSettings) -> None:
         self._cluster = cluster
         self._settings = settings
-        self._permitted: dict[str, float] = {}
+        self._permitted: dict[tuple[str, GatewayKind], float] = {}
 
     @activity.defn
     async def check_preflight(self, request: OnboardingRequest) -> PreflightReport:
@@ -76,8 +77,8 @@ class PreflightActivities:
                 unseen.extend(told)
                 return otherwise
 
-        def one(api_version: str, kind: str, name: str) -> Coroutine[Any, Any, Manifest | None]:
-            return looked(kubernetes.read(cluster, api_version, kind, namespace, name), None)
+        def one(place: Place) -> Coroutine[Any, Any, Manifest | None]:
+            return looked(kubernetes.read(cluster, *place), None)
 
         def every(api_version: str, kind: str, where: str) -> Coroutine[Any, Any, list[Manifest]]:
             return looked(kubernetes.listed(cluster, api_version, kind, where), [])
@@ -87,10 +88,10 @@ class PreflightActivities:
         gathered = await asyncio.gather(
             lookups.ask(request.hostnames, settings.nameservers, settings.timeout_seconds),
             looked(gateway_addresses(cluster, request.gateway, settings.nameservers), nothing),
-            one("v1", "Secret", names.secret_name(hostname)),
-            one(CERT_MANAGER, "Certificate", names.certificate_name(hostname)),
-            one(ISTIO, "Gateway", names.gateway_name(hostname)),
-            one(ISTIO, "VirtualService", names.virtual_service_name(hostname)),
+            one(Place("v1", "Secret", namespace, names.secret_name(hostname))),
+            one(Place(CERT_MANAGER, "Certificate", namespace, names.certificate_name(hostname))),
+            one(targets.gateway_place(request)),
+            *(one(targets.place(route)) for route in targets.routes(request)),
         )
         answers, addresses, secret, *objects = gathered
         issuer_before = len(unseen)
@@ -100,8 +101,10 @@ class PreflightActivities:
             every(CERT_MANAGER, "Certificate", ""),
             every(ISTIO, "Gateway", ""),
             every(ISTIO, "VirtualService", ""),
-            looked(self._denied(namespace), no_permissions),
+            looked(self._denied(request.gateway), no_permissions),
         )
+        if request.gateway.kind is GatewayKind.GATEWAY_API:
+            gateways += await every(gateway_api.VERSION, "Gateway", "")
         evidence = PreflightEvidence(
             answers=answers,
             gateway_addresses=addresses,
@@ -122,11 +125,15 @@ class PreflightActivities:
         namespace = ref.namespace if ref.kind is IssuerKind.ISSUER else ""
         return await kubernetes.read(self._cluster, CERT_MANAGER, ref.kind.value, namespace, ref.name)
 
-    async def _denied(self, namespace: str) -> tuple[Permission, ...]:
+    async def _denied(self, target: GatewayTarget) -> tuple[Permission, ...]:
         now = asyncio.get_running_loop().time()
-        if now < self._permitted.get(namespace, 0.0):
+        place = (target.namespace, target.kind)
+        if now < self._permitted.get(place, 0.0):
             return ()
-        missing = await permissions.denied(self._cluster, required_permissions(namespace))
+        needed = required_permissions(target.namespace)
+        if target.kind is GatewayKind.GATEWAY_API:
+            needed += gateway_api_permissions(target.namespace)
+        missing = await permissions.denied(self._cluster, needed)
         if not missing:
-            self._permitted[namespace] = now + _PERMISSIONS_SECONDS
+            self._permitted[place] = now + _PERMISSIONS_SECONDS
         return missing

@@ -66,6 +66,7 @@ COMPONENTS = (
     Component(name="pebble", package="github.com/letsencrypt/pebble/v2/cmd/pebble"),
     Component(name="pilot-discovery", package="istio.io/istio/pilot/cmd/pilot-discovery"),
     Component(name="pilot-agent", package="istio.io/istio/pilot/cmd/pilot-agent"),
+    Component(name="analyze", package="./cmd/analyze"),
     Component(name="cert-manager-controller", package="./cmd/cert-manager-controller", link=_CERT_MANAGER_LINK),
     Component(name="cert-manager-webhook", package="./cmd/cert-manager-webhook", link=_CERT_MANAGER_LINK),
     Component(name="cert-manager-cainjector", package="./cmd/cert-manager-cainjector", link=_CERT_MANAGER_LINK),

@@ -26,7 +26,7 @@ from typing import Any
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
-from lifecycle import findings, names, x509
+from lifecycle import findings, gateway_api, names, x509
 from lifecycle.findings import Finding
 from lifecycle.manifests import DOMAIN_ANNOTATION, Manifest
 from lifecycle.steps import BackupItem
@@ -35,7 +35,7 @@ FORMAT = 1
 """Of the manifest and of the archive's layout; a reader refuses one that it does not know."""
 
 OURS = "app.kubernetes.io/managed-by=certwright"
-"""The label of the Gateways and VirtualServices that are ours to keep."""
+"""The label of the Gateways and routes that are ours to keep."""
 
 WATCHED = "controller.cert-manager.io/fao"
 """cert-manager keeps Secrets with this label in one cache and all others in another. One that gets the label while its
@@ -61,6 +61,10 @@ class Kind:
     group: str = ""
     resource: str
     namespaced: bool = True
+    ours: bool = False
+    """Only those with our label are kept."""
+    optional: bool = False
+    """A cluster may do without the kind."""
 
 
 _CERTS, _ISTIO = "cert-manager.io", "networking.istio.io"
@@ -71,13 +75,28 @@ CLUSTER_ISSUER = Kind(
 )
 ISSUER = Kind(kind="Issuer", api_version=f"{_CERTS}/v1", group=_CERTS, resource="issuers")
 CERTIFICATE = Kind(kind="Certificate", api_version=f"{_CERTS}/v1", group=_CERTS, resource="certificates")
-GATEWAY = Kind(kind="Gateway", api_version=f"{_ISTIO}/v1", group=_ISTIO, resource="gateways")
-VIRTUAL_SERVICE = Kind(kind="VirtualService", api_version=f"{_ISTIO}/v1", group=_ISTIO, resource="virtualservices")
+GATEWAY = Kind(kind="Gateway", api_version=f"{_ISTIO}/v1", group=_ISTIO, resource="gateways", ours=True)
+VIRTUAL_SERVICE = Kind(
+    kind="VirtualService", api_version=f"{_ISTIO}/v1", group=_ISTIO, resource="virtualservices", ours=True
+)
+BY_GATEWAY_API = tuple(
+    Kind(kind=kind, api_version=version, group=gateway_api.GROUP, resource=resource, ours=True, optional=True)
+    for kind, version, resource in (
+        ("Gateway", gateway_api.VERSION, "gateways"),
+        ("ReferenceGrant", gateway_api.GRANT_VERSION, "referencegrants"),
+        ("HTTPRoute", gateway_api.VERSION, "httproutes"),
+        ("TLSRoute", gateway_api.VERSION, "tlsroutes"),
+    )
+)
 
-KINDS = (SECRET, CLUSTER_ISSUER, ISSUER, CERTIFICATE, GATEWAY, VIRTUAL_SERVICE)
+KINDS = (SECRET, CLUSTER_ISSUER, ISSUER, CERTIFICATE, GATEWAY, VIRTUAL_SERVICE, *BY_GATEWAY_API)
 """All of them, in the order in which they are put back: a Certificate that finds its Secret orders nothing."""
 
-_RANK = {kind.kind: number for number, kind in enumerate(KINDS)}
+_RANK = {(kind.api_version, kind.kind): number for number, kind in enumerate(KINDS)}
+
+
+def _rank(document: Manifest) -> int:
+    return _RANK[document["apiVersion"], document["kind"]]
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
@@ -143,8 +162,12 @@ def missing_secrets(wanted: Iterable[WantedSecret], secrets: Iterable[Manifest])
 def belongs(document: Manifest) -> bool:
     """Whether an object of a kind that belongs does itself: a challenge's route is gone with its challenge."""
     hostname = (document["metadata"].get("annotations") or {}).get(DOMAIN_ANNOTATION, "")
-    route = names.challenge_route_name(hostname) if hostname else ""
-    return document["kind"] in _RANK and not (document["kind"] == "VirtualService" and _name(document) == route)
+    challenged = (
+        bool(hostname)
+        and document["kind"] in {"VirtualService", "HTTPRoute"}
+        and _name(document).startswith(names.challenge_route_name(hostname))
+    )
+    return (document["apiVersion"], document["kind"]) in _RANK and not challenged
 
 
 def portable(document: Manifest) -> Manifest:
@@ -165,7 +188,7 @@ def portable(document: Manifest) -> Manifest:
 
 def in_order(documents: Iterable[Manifest]) -> tuple[Manifest, ...]:
     """As they are put back: Secrets first."""
-    return tuple(sorted(documents, key=lambda item: (_RANK[item["kind"]], _namespace(item), _name(item))))
+    return tuple(sorted(documents, key=lambda item: (_rank(item), _namespace(item), _name(item))))
 
 
 # --- fingerprints -----------------------------------------------------------------------------------------------------
@@ -243,7 +266,7 @@ class BackupManifest:
     def counts(self) -> tuple[tuple[str, int], ...]:
         """How many objects of each kind."""
         found = Counter(item.kind for item in self.items)
-        return tuple((kind.kind, found[kind.kind]) for kind in KINDS if found[kind.kind])
+        return tuple((kind, found[kind]) for kind in dict.fromkeys(kind.kind for kind in KINDS) if found[kind])
 
     @property
     def fingerprints(self) -> tuple[str, ...]:
@@ -360,7 +383,7 @@ def _known(document: Manifest) -> bool:
 
 
 def _path(document: Manifest) -> str:
-    number = _RANK[document["kind"]]
+    number = _rank(document)
     return f"{number}-{KINDS[number].resource}/{_namespace(document) or '_'}/{_name(document)}.json"
 
 

@@ -83,22 +83,32 @@ def _certificate(document: Document, request: OnboardingRequest) -> Iterable[Fin
 
 def _claimed(document: Document, request: OnboardingRequest, hosts: set[str]) -> Finding:
     where, kind = _place(document), document["kind"]
+    group = str(document.get("apiVersion", "networking.istio.io/v1")).partition("/")[0]
     return findings.NAME_ON_OTHER_GATEWAY.found(
         subject=f"{kind} {where}",
         problem=f"It claims {', '.join(sorted(hosts))} on the same gateway.",
-        fix=f"Take the host out of it: kubectl edit {kind.lower()}.networking.istio.io -n {where.replace('/', ' ')}",
+        fix=f"Take the host out of it: kubectl edit {kind.lower()}.{group} -n {where.replace('/', ' ')}",
     )
 
 
 def _same_workload(gateway: Document, request: OnboardingRequest) -> bool:
-    """One selector is part of the other: some Pod may carry both (an empty one selects every gateway)."""
+    """One selector is part of the other: some Pod may carry both (an empty one selects every gateway).
+
+    A Gateway API's names the Service instead; without an address it has a workload of its own.
+    """
+    if "listeners" in gateway["spec"]:
+        target = request.gateway
+        ours = f"{target.service}.{target.namespace}.svc"
+        return any(str(one.get("value", "")).startswith(ours) for one in gateway["spec"].get("addresses") or ())
     theirs = set((gateway["spec"].get("selector") or {}).items())
-    ours = set(request.gateway.selector)
-    return theirs <= ours or ours <= theirs
+    labels = set(request.gateway.selector)
+    return theirs <= labels or labels <= theirs
 
 
 def _gateway_hosts(gateway: Document) -> set[str]:
     """A host may name the namespace it is for: ``ns/host`` (Istio reference: Server.hosts)."""
+    if "listeners" in gateway["spec"]:
+        return {str(one.get("hostname", "*")).lower() for one in gateway["spec"]["listeners"]}
     return {
         host.rpartition("/")[2].lower()
         for server in gateway["spec"].get("servers") or ()

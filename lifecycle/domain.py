@@ -75,6 +75,29 @@ class KeyAlgorithm(StrEnum):
     ECDSA = "ECDSA"
 
 
+class GatewayKind(StrEnum):
+    """Which objects tell the gateway workload what to serve."""
+
+    ISTIO = "istio"
+    GATEWAY_API = "gateway-api"
+
+
+class TlsMode(StrEnum):
+    """Who ends TLS, and whether clients need a certificate; as Istio spells them (ServerTLSSettings.TLSmode)."""
+
+    SIMPLE = "SIMPLE"
+    MUTUAL = "MUTUAL"
+    OPTIONAL_MUTUAL = "OPTIONAL_MUTUAL"
+    PASSTHROUGH = "PASSTHROUGH"
+
+
+class TlsVersion(StrEnum):
+    """Protocol versions that may be served; older ones may not (RFC 8996)."""
+
+    TLSV1_2 = "TLSV1_2"
+    TLSV1_3 = "TLSV1_3"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuerRef:
     """Which issuer signs; `namespace` is empty for a ClusterIssuer."""
@@ -86,11 +109,18 @@ class IssuerRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayTarget:
-    """The gateway workload that serves the domain: by namespace, Pod selector and Service name."""
+    """The gateway workload that serves the domain: by namespace, Pod selector and Service name.
+
+    Attributes:
+        kind: by which objects it is told what to serve; the workload is the same.
+        gateway_class: of the Gateway API's Gateway.
+    """
 
     namespace: str = "istio-system"
     selector: tuple[tuple[str, str], ...] = (("istio", "ingressgateway"),)
     service: str = "istio-ingressgateway"
+    kind: GatewayKind = GatewayKind.ISTIO
+    gateway_class: str = "istio"
 
 
 DEFAULT_GATEWAY = GatewayTarget()
@@ -98,13 +128,95 @@ DEFAULT_GATEWAY = GatewayTarget()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """A Service that takes its share of a route's requests: `weight` over the sum of all weights."""
+
+    service: str
+    port: int
+    namespace: str = "default"
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderMatch:
+    """A request header that must have exactly this value; `name` in lower case."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Requests whose path has `prefix` go to `service`.`namespace`:`port`."""
+    """Requests whose path has `prefix` go to `service`.`namespace`:`port`.
+
+    Attributes:
+        exact: the path is `prefix` and nothing else.
+        headers: all of them must match too.
+        weight: of the first Service, where `others` share the requests with it.
+        timeout_seconds: for a whole request, 0 for the gateway's own.
+    """
 
     prefix: str
     service: str
     port: int
     namespace: str = "default"
+    exact: bool = False
+    headers: tuple[HeaderMatch, ...] = ()
+    weight: int = 1
+    others: tuple[Backend, ...] = ()
+    timeout_seconds: float = 0.0
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        """All Services that share its requests."""
+        first = Backend(service=self.service, port=self.port, namespace=self.namespace, weight=self.weight)
+        return (first, *self.others)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSettings:
+    """How the gateway speaks TLS for the domain.
+
+    Attributes:
+        max_protocol: None for the newest there is.
+        ciphers: of TLS 1.2, by OpenSSL's names; empty for the gateway's own. Those of TLS 1.3 are not chosen.
+        client_ca: Secret in the gateway's namespace whose ``ca.crt`` has the CA of clients' certificates. Empty: the
+            Secret that is named as the domain's with ``-cacert`` behind it, else the domain's own.
+    """
+
+    mode: TlsMode = TlsMode.SIMPLE
+    min_protocol: TlsVersion = TlsVersion.TLSV1_2
+    max_protocol: TlsVersion | None = None
+    ciphers: tuple[str, ...] = ()
+    client_ca: str = ""
+
+    @property
+    def asks_clients(self) -> bool:
+        """Whether the gateway asks clients for a certificate."""
+        return self.mode in {TlsMode.MUTUAL, TlsMode.OPTIONAL_MUTUAL}
+
+    @property
+    def terminates(self) -> bool:
+        """Whether the gateway ends TLS, and so can read and change what passes."""
+        return self.mode is not TlsMode.PASSTHROUGH
+
+
+DEFAULT_TLS = TlsSettings()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hsts:
+    """What browsers are told to remember (RFC 6797, section 6.1)."""
+
+    max_age_seconds: int
+    include_subdomains: bool = False
+    preload: bool = False
+
+    @property
+    def header(self) -> str:
+        """The value of Strict-Transport-Security."""
+        further = ("; includeSubDomains" if self.include_subdomains else "") + ("; preload" if self.preload else "")
+        return f"max-age={self.max_age_seconds}{further}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +248,8 @@ class OnboardingRequest:
     routes: tuple[Route, ...]
     gateway: GatewayTarget = DEFAULT_GATEWAY
     certificate: CertificateSpec = DEFAULT_CERTIFICATE
+    tls: TlsSettings = DEFAULT_TLS
+    hsts: Hsts | None = None
 
     @property
     def hostname(self) -> str:
@@ -197,6 +311,7 @@ class ServedAt:
     Attributes:
         fingerprint: of the leaf it presented; empty where the handshake failed.
         problem: empty where all was well.
+        limits: what clients that must be refused, or accepted, met there, in words; asked of the first name only.
     """
 
     address: str
@@ -208,6 +323,7 @@ class ServedAt:
     redirect: str = ""
     routes: tuple[str, ...] = ()
     problem: str = ""
+    limits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,23 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
-from lifecycle import findings
-from lifecycle.domain import CertificateFacts, ServedAt
+from lifecycle import findings, names
+from lifecycle.domain import (
+    DEFAULT_TLS,
+    CertificateFacts,
+    KeyAlgorithm,
+    OnboardingRequest,
+    Route,
+    ServedAt,
+    TlsMode,
+    TlsSettings,
+    TlsVersion,
+)
 from lifecycle.findings import Finding, FindingKind
+from lifecycle.gateway_requests import CIPHERS
 
 _UPSTREAM = "x-envoy-upstream-service-time"
 """Envoy adds it to every answer that came from behind it (Envoy: "HTTP header manipulation", router filter)."""
@@ -21,13 +33,63 @@ _REDIRECTS = {301, 308}
 """Permanent ones (RFC 9110, sections 15.4.2 and 15.4.9)."""
 
 
+class Met(StrEnum):
+    """What a client met that was tried on purpose."""
+
+    REFUSED = "refused"
+    ACCEPTED = "accepted"
+    UNTRIED = "not tried"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One client that must be refused, or must be accepted, and what it met.
+
+    Attributes:
+        client: who, in words, e.g. ``TLS 1.1``.
+        wanted: what it should meet; `Met.UNTRIED` where either is right.
+        words: the alert's name, or why it could not be tried.
+    """
+
+    client: str
+    wanted: Met
+    met: Met
+    words: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.client}: {self.met.value}" + (f" ({self.words})" if self.words else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A client to be tried.
+
+    Attributes:
+        lowest, highest: names of `ssl.TLSVersion`, empty for the library's own.
+        ciphers: of TLS 1.2, by OpenSSL's names.
+        stranger: presents a certificate that no CA signed.
+    """
+
+    client: str
+    wanted: Met
+    lowest: str = ""
+    highest: str = ""
+    ciphers: tuple[str, ...] = ()
+    stranger: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteAnswer:
-    """What a route's prefix answered. `upstream` whether an application, not the gateway itself, wrote it."""
+    """What a route's prefix answered. `upstream` whether an application, not the gateway itself, wrote it.
+
+    Attributes:
+        hsts: the answer's Strict-Transport-Security.
+    """
 
     prefix: str
     status: int
     upstream: bool
+    hsts: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +103,7 @@ class EdgeEvidence:
         distrust: why the chain leads to no expected root for this name.
         unanswered: the HTTP request that failed, in words.
         redirect_status, redirect: what port 80 answered.
+        trials: clients that were tried on purpose.
     """
 
     address: str
@@ -56,6 +119,7 @@ class EdgeEvidence:
     redirect_status: int = 0
     redirect: str = ""
     routes: tuple[RouteAnswer, ...] = ()
+    trials: tuple[Trial, ...] = ()
 
 
 def may_dial(address: str, networks: tuple[str, ...]) -> bool:
@@ -73,7 +137,53 @@ def may_dial(address: str, networks: tuple[str, ...]) -> bool:
 def route_answer(prefix: str, status: int, headers: Mapping[str, str]) -> RouteAnswer:
     """The answer of a route. A gateway that hides its marks (no `server: envoy`) is given the benefit of the doubt."""
     marked = "envoy" in headers.get("server", "").lower()
-    return RouteAnswer(prefix=prefix, status=status, upstream=_UPSTREAM in headers or not marked)
+    return RouteAnswer(
+        prefix=prefix,
+        status=status,
+        upstream=_UPSTREAM in headers or not marked,
+        hsts=headers.get("strict-transport-security", "")[:100],
+    )
+
+
+def trials(request: OnboardingRequest) -> tuple[Attempt, ...]:
+    """The clients to try on one address, apart from those with a certificate of their own."""
+    tls = request.tls
+    if not tls.terminates:
+        return ()
+    found = [Attempt(client=f"{_BELOW[tls.min_protocol][1]}", wanted=Met.REFUSED, highest=_BELOW[tls.min_protocol][0])]
+    if tls.max_protocol is TlsVersion.TLSV1_2:
+        found.append(Attempt(client="TLS 1.3 only", wanted=Met.REFUSED, lowest="TLSv1_3"))
+    if tls.ciphers:
+        fitting = CIPHERS.get(request.certificate.key_algorithm, CIPHERS[KeyAlgorithm.ECDSA])
+        good = tuple(cipher for cipher in fitting if cipher in tls.ciphers)
+        bad = tuple(cipher for cipher in (*fitting, *_WEAK) if cipher not in tls.ciphers)
+        found += [
+            Attempt(client=f"TLS 1.2 with {good[0]}", wanted=Met.ACCEPTED, highest="TLSv1_2", ciphers=good),
+            Attempt(client="TLS 1.2 with other ciphers", wanted=Met.REFUSED, highest="TLSv1_2", ciphers=bad),
+        ]
+        if tls.mode is TlsMode.MUTUAL:
+            # without a certificate even an allowed cipher is refused
+            found[-2] = replace(found[-2], wanted=Met.UNTRIED)
+    if tls.mode is TlsMode.MUTUAL:
+        found.append(Attempt(client="without a certificate", wanted=Met.REFUSED))
+    elif tls.mode is TlsMode.OPTIONAL_MUTUAL:
+        found.append(Attempt(client="without a certificate", wanted=Met.ACCEPTED))
+    if tls.asks_clients:
+        found.append(Attempt(client="with a stranger's certificate", wanted=Met.REFUSED, stranger=True))
+    return tuple(found)
+
+
+_BELOW = {TlsVersion.TLSV1_2: ("TLSv1_1", "TLS 1.1"), TlsVersion.TLSV1_3: ("TLSv1_2", "TLS 1.2")}
+"""The newest version that must not be served, where this is the minimum."""
+
+_WEAK = ("ECDHE-ECDSA-AES128-SHA", "ECDHE-RSA-AES128-SHA", "AES128-GCM-SHA256", "AES128-SHA")
+"""What Envoy still knows and nobody should choose; a client that offers only these and other ciphers must fail."""
+
+
+def label(route: Route) -> str:
+    """How a route is called in evidence: its path, and the names of the headers that it matches."""
+    headers = f" with {', '.join(header.name for header in route.headers)}" if route.headers else ""
+    return route.prefix + headers
 
 
 def works(answer: RouteAnswer) -> bool:
@@ -87,10 +197,20 @@ def works(answer: RouteAnswer) -> bool:
 
 
 def served(
-    evidence: EdgeEvidence, fingerprint: str, *, http_port: int, https_port: int
+    evidence: EdgeEvidence,
+    fingerprint: str,
+    *,
+    http_port: int,
+    https_port: int,
+    tls: TlsSettings = DEFAULT_TLS,
+    hsts: str = "",
 ) -> tuple[ServedAt, Finding | None]:
-    """What was served, and the first thing that is wrong with it; `fingerprint` is the Secret's."""
-    kind, problem, fix = _judged(evidence, fingerprint, http_port, https_port)
+    """What was served, and the first thing that is wrong with it.
+
+    `fingerprint` is the Secret's; `tls` what was to be negotiated; `hsts` the header that every answer over HTTPS must
+    have, empty where none need.
+    """
+    kind, problem, fix = _judged(evidence, fingerprint, http_port, https_port, tls, hsts)
     leaf = evidence.leaf
     seen = ServedAt(
         address=evidence.address,
@@ -102,6 +222,7 @@ def served(
         redirect=evidence.redirect,
         routes=tuple(f"{answer.prefix} {answer.status}" for answer in evidence.routes),
         problem=problem,
+        limits=tuple(map(str, evidence.trials)),
     )
     if kind is None:
         return seen, None
@@ -109,9 +230,9 @@ def served(
 
 
 def _judged(
-    evidence: EdgeEvidence, fingerprint: str, http_port: int, https_port: int
+    evidence: EdgeEvidence, fingerprint: str, http_port: int, https_port: int, tls: TlsSettings, hsts: str
 ) -> tuple[FindingKind | None, str, str]:
-    address, hostname, leaf = evidence.address, evidence.hostname, evidence.leaf
+    address, hostname, leaf = evidence.address, names.probed_name(evidence.hostname), evidence.leaf
     literal = f"[{address}]" if ":" in address else address
     handshake = f"openssl s_client -connect {literal}:{https_port} -servername {hostname}"
     plain = f"curl -sI --resolve {hostname}:{http_port}:{literal} http://{_authority(hostname, http_port, 80)}/"
@@ -129,6 +250,14 @@ def _judged(
     if evidence.distrust:
         words = f"serves a chain that leads to no expected root: {evidence.distrust}"
         return findings.EDGE_CHAIN_UNTRUSTED, words, handshake
+    forbidden = _forbidden(evidence, tls)
+    if forbidden:
+        return findings.EDGE_ACCEPTS_FORBIDDEN, f"negotiates {forbidden}, which it must not", handshake
+    for trial in evidence.trials:
+        if (trial.wanted, trial.met) == (Met.REFUSED, Met.ACCEPTED):
+            return findings.EDGE_ACCEPTS_FORBIDDEN, f"takes a client that it must refuse: {trial.client}", handshake
+        if (trial.wanted, trial.met) == (Met.ACCEPTED, Met.REFUSED):
+            return findings.EDGE_REFUSES_ALLOWED, f"refuses a client that it must take, {trial}", handshake
     if evidence.unanswered:
         return findings.ROUTE_NOT_ANSWERING, f"does not answer: {evidence.unanswered}", plain
     if evidence.redirect_status not in _REDIRECTS or not evidence.redirect.startswith(f"https://{hostname}/"):
@@ -141,7 +270,28 @@ def _judged(
         authority = _authority(hostname, https_port, 443)
         fix = f"curl -si --resolve {hostname}:{https_port}:{literal} https://{authority}{failing[0].prefix}"
         return findings.ROUTE_NOT_ANSWERING, f"has a route without an answer: {shown}", fix
+    other = next((answer for answer in evidence.routes if hsts and answer.hsts != hsts), None)
+    if other is not None:
+        authority = _authority(hostname, https_port, 443)
+        fix = f"curl -si --resolve {hostname}:{https_port}:{literal} https://{authority}{other.prefix}"
+        words = f"answers {other.prefix} with Strict-Transport-Security {other.hsts or 'missing'}, not {hsts}"
+        return findings.HSTS_WRONG, words, fix
     return None, "", ""
+
+
+def _forbidden(evidence: EdgeEvidence, tls: TlsSettings) -> str:
+    """What our own client was given that no client may be, in words: a gateway that is about to change gives the old.
+
+    Empty where all is right, or where the Service behind decides.
+    """
+    version = {"TLSv1.2": TlsVersion.TLSV1_2, "TLSv1.3": TlsVersion.TLSV1_3}.get(evidence.protocol)
+    if not tls.terminates or not evidence.protocol:
+        return ""
+    if version is None or version < tls.min_protocol or (tls.max_protocol is not None and version > tls.max_protocol):
+        return evidence.protocol
+    if version is TlsVersion.TLSV1_2 and tls.ciphers and evidence.cipher not in tls.ciphers:
+        return evidence.cipher
+    return ""
 
 
 def _authority(hostname: str, port: int, default: int) -> str:

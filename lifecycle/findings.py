@@ -159,6 +159,11 @@ EDGE_REDIRECT_WRONG = _kind("CW1507", "EdgeRedirectWrong", Severity.ERROR, Handl
 ROUTE_NOT_ANSWERING = _kind("CW1508", "RouteNotAnswering", Severity.ERROR, Handling.OPERATOR)
 EDGE_ADDRESS_REFUSED = _kind("CW1509", "EdgeAddressRefused", Severity.ERROR, Handling.OPERATOR)
 GATEWAY_BINDING_UNDONE = _kind("CW1510", "GatewayBindingUndone", Severity.WARNING, Handling.OPERATOR)
+CLIENT_CA_MISSING = _kind("CW1511", "ClientCaMissing", Severity.ERROR, Handling.OPERATOR)
+CLIENT_CA_UNFIT = _kind("CW1512", "ClientCaUnfit", Severity.ERROR, Handling.OPERATOR)
+EDGE_ACCEPTS_FORBIDDEN = _kind("CW1513", "EdgeAcceptsForbidden", Severity.ERROR, Handling.OPERATOR)
+EDGE_REFUSES_ALLOWED = _kind("CW1514", "EdgeRefusesAllowed", Severity.ERROR, Handling.OPERATOR)
+HSTS_WRONG = _kind("CW1515", "HstsWrong", Severity.ERROR, Handling.OPERATOR)
 
 RENEWAL_OVERDUE = _kind("CW1601", "RenewalOverdue", Severity.WARNING, Handling.OPERATOR)
 EXPIRY_NEAR = _kind("CW1602", "ExpiryNear", Severity.ERROR, Handling.OPERATOR)

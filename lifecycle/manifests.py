@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lifecycle import names
-from lifecycle.domain import IssuerKind, OnboardingRequest, Route
+from lifecycle.domain import Hsts, IssuerKind, OnboardingRequest, Route
 from lifecycle.steps import IssuerRequest
 
 Manifest = dict[str, Any]
@@ -24,6 +24,9 @@ FIELD_MANAGER = "certwright"
 
 CHALLENGE_PATH = "/.well-known/acme-challenge/"
 """RFC 8555, section 8.3."""
+
+HSTS_HEADER = "Strict-Transport-Security"
+"""RFC 6797, section 6.1."""
 
 DOMAIN_ANNOTATION = "certwright.dev/domain"
 TENANT_ANNOTATION = "certwright.dev/tenant"
@@ -40,7 +43,7 @@ class ChallengeRoute:
     port: int = 8089
 
 
-def _metadata(request: OnboardingRequest, name: str) -> Manifest:
+def metadata(request: OnboardingRequest, name: str) -> Manifest:
     return {
         "name": name,
         "namespace": request.gateway.namespace,
@@ -71,7 +74,7 @@ def certificate(request: OnboardingRequest) -> Manifest:
     return {
         "apiVersion": "cert-manager.io/v1",
         "kind": "Certificate",
-        "metadata": _metadata(request, names.certificate_name(request.hostname)),
+        "metadata": metadata(request, names.certificate_name(request.hostname)),
         "spec": spec,
     }
 
@@ -80,51 +83,101 @@ def gateway(request: OnboardingRequest, *, https: bool) -> Manifest:
     """The Istio Gateway: port 80 for challenges and the redirect; with `https` also port 443 with the Secret."""
     hosts = list(request.hostnames)
     servers: list[Manifest] = [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": hosts}]
-    if https:
-        servers.append(
-            {
-                "port": {"number": 443, "name": "https", "protocol": "HTTPS"},
-                "hosts": hosts,
-                "tls": {
-                    "mode": "SIMPLE",
-                    "credentialName": names.secret_name(request.hostname),
-                    "minProtocolVersion": "TLSV1_2",
-                },
-            }
-        )
+    if https and request.tls.terminates:
+        port = {"number": 443, "name": "https", "protocol": "HTTPS"}
+        servers.append({"port": port, "hosts": hosts, "tls": _tls(request)})
+    elif https:
+        port = {"number": 443, "name": "tls", "protocol": "TLS"}
+        servers.append({"port": port, "hosts": hosts, "tls": {"mode": "PASSTHROUGH"}})
     return {
         "apiVersion": "networking.istio.io/v1",
         "kind": "Gateway",
-        "metadata": _metadata(request, names.gateway_name(request.hostname)),
+        "metadata": metadata(request, names.gateway_name(request.hostname)),
         "spec": {"selector": dict(request.gateway.selector), "servers": servers},
     }
 
 
+def _tls(request: OnboardingRequest) -> Manifest:
+    """Never `caCertificates`: beside a credentialName it is not read, and the guide's file is in no gateway."""
+    wanted = request.tls
+    tls: Manifest = {
+        "mode": wanted.mode.value,
+        "credentialName": names.secret_name(request.hostname),
+        "minProtocolVersion": wanted.min_protocol.value,
+    }
+    if wanted.max_protocol:
+        tls["maxProtocolVersion"] = wanted.max_protocol.value
+    if wanted.ciphers:
+        tls["cipherSuites"] = list(wanted.ciphers)
+    if wanted.client_ca:
+        # istiod takes a name for a CA's only where it ends so, and looks for the Secret without the ending too;
+        # by the bare name it would serve no CA, and the gateway end every handshake (measured, Istio 1.31)
+        tls["caCertCredentialName"] = names.client_ca_name(wanted.client_ca)
+    return tls
+
+
 def virtual_service(request: OnboardingRequest) -> Manifest:
-    """The domain's routes on port 443, longest prefix first, and the redirect as catch-all of port 80."""
+    """The domain's routes on port 443, the nearest first, and the redirect as catch-all of port 80."""
     redirect: Manifest = {
         "name": "to-https",
         "match": [{"port": 80}],
         # the redirect's port is HTTPS's own, whatever port the client dialled
         "redirect": {"scheme": "https", "derivePort": "FROM_PROTOCOL_DEFAULT", "redirectCode": 301},
     }
-    routes = sorted(request.routes, key=lambda route: (-len(route.prefix), route.prefix))
-    return _virtual_service(request, names.virtual_service_name(request.hostname), [redirect, *map(_route, routes)])
+    name = names.virtual_service_name(request.hostname)
+    if not request.tls.terminates:
+        made = _virtual_service(request, name, [redirect])
+        match = {"port": 443, "sniHosts": list(request.hostnames)}
+        made["spec"]["tls"] = [{"match": [match], "route": _destinations(request.routes[0])}]
+        return made
+    return _virtual_service(request, name, [redirect, *(_route(route, request.hsts) for route in in_order(request))])
 
 
-def _route(route: Route) -> Manifest:
-    destination = {"host": f"{route.service}.{route.namespace}.svc.cluster.local", "port": {"number": route.port}}
-    entry: Manifest = {"route": [{"destination": destination}]}
+def in_order(request: OnboardingRequest) -> tuple[Route, ...]:
+    """The nearest match first, as the Gateway API orders them: longest path, exact ones first, then most headers.
+
+    Istio takes the first that matches (VirtualService.http).
+    """
+
+    def nearness(route: Route) -> tuple[int, bool, int, str, str]:
+        return -len(route.prefix), not route.exact, -len(route.headers), route.prefix, repr(route.headers)
+
+    return tuple(sorted(request.routes, key=nearness))
+
+
+def _route(route: Route, hsts: Hsts | None) -> Manifest:
+    entry: Manifest = {"route": _destinations(route)}
     prefix = route.prefix.rstrip("/")
-    if not prefix:
-        entry["match"] = [{"port": 443}]
+    common: Manifest = {"port": 443}
+    if route.headers:
+        common["headers"] = {header.name: {"exact": header.value} for header in route.headers}
+    if route.exact:
+        entry["match"] = [{**common, "uri": {"exact": route.prefix}}]
+    elif not prefix:
+        entry["match"] = [common]
     else:
         # "/api" and what lies under it, but not "/apiary"
         entry["match"] = [
-            {"port": 443, "uri": {"exact": prefix}},
-            {"port": 443, "uri": {"prefix": f"{prefix}/"}},
+            {**common, "uri": {"exact": prefix}},
+            {**common, "uri": {"prefix": f"{prefix}/"}},
         ]
+    if route.timeout_seconds:
+        entry["timeout"] = f"{route.timeout_seconds:g}s"
+    if hsts is not None:
+        # on port 443 only: over HTTP the header must not be sent (RFC 6797, section 7.2)
+        entry["headers"] = {"response": {"set": {HSTS_HEADER: hsts.header}}}
     return entry
+
+
+def _destinations(route: Route) -> list[Manifest]:
+    found: list[Manifest] = [
+        {"destination": {"host": f"{one.service}.{one.namespace}.svc.cluster.local", "port": {"number": one.port}}}
+        for one in route.backends
+    ]
+    if len(found) > 1:
+        for made, one in zip(found, route.backends, strict=True):
+            made["weight"] = one.weight
+    return found
 
 
 def challenge_route(request: OnboardingRequest, challenges: tuple[ChallengeRoute, ...]) -> Manifest:
@@ -161,7 +214,7 @@ def _virtual_service(request: OnboardingRequest, name: str, http: list[Manifest]
     return {
         "apiVersion": "networking.istio.io/v1",
         "kind": "VirtualService",
-        "metadata": _metadata(request, name),
+        "metadata": metadata(request, name),
         "spec": {
             "hosts": list(request.hostnames),
             "gateways": [f"{request.gateway.namespace}/{names.gateway_name(request.hostname)}"],

@@ -279,6 +279,16 @@ def secret_name(hostname: str) -> str:
     return f"{object_name(hostname)}-tls"
 
 
+def client_ca_name(secret: str) -> str:
+    """The Secret where Istio looks for the CA of clients' certificates, before the Secret itself."""
+    return secret if secret.endswith("-cacert") else f"{secret}-cacert"
+
+
+def probed_name(hostname: str) -> str:
+    """A name that a client can ask for: a wildcard is asked by one of its names (RFC 9525, section 6.3)."""
+    return hostname.replace("*.", "certwright-probe.", 1) if hostname.startswith("*.") else hostname
+
+
 def gateway_name(hostname: str) -> str:
     """The Istio Gateway of a domain."""
     return object_name(hostname)
@@ -292,6 +302,11 @@ def virtual_service_name(hostname: str) -> str:
 def challenge_route_name(hostname: str) -> str:
     """The VirtualService that exists only while challenges do."""
     return f"{object_name(hostname)}-acme"
+
+
+def redirect_route_name(hostname: str) -> str:
+    """The Gateway API's route that leads HTTP to HTTPS; Istio's is part of the VirtualService."""
+    return f"{object_name(hostname)}-redirect"
 
 
 # --- names of workflows ---------------------------------------------------------------------------------------------

@@ -104,6 +104,7 @@ def _permissions(group: str, resource: str, verbs: str, why: str, namespace: str
 
 # A server-side apply that creates asks for both `create` and `patch`.
 _READ, _APPLY = "get list watch", "get list watch create patch"
+_GATEWAY_API = "gateway.networking.k8s.io"
 _ISTIO, _CERT_MANAGER, _ACME = "networking.istio.io", "cert-manager.io", "acme.cert-manager.io"
 
 
@@ -127,6 +128,20 @@ def required_permissions(gateway_namespace: str) -> tuple[Permission, ...]:
         *_permissions("", "services", _READ, "the gateway's addresses and the solvers", ours),
         *_permissions("", "pods", _READ, "the gateway is found by its selector", ours),
         *_permissions("apps", "deployments", _READ, "which istiod and which cert-manager run"),
+    )
+
+
+def gateway_api_permissions(gateway_namespace: str) -> tuple[Permission, ...]:
+    """What domains need beyond that whose target is the Gateway API; ReferenceGrants lie where routes lead to."""
+    ours = gateway_namespace
+    return (
+        *_permissions(_GATEWAY_API, "gateways", _READ, "another one may claim the same name"),
+        *_permissions(_GATEWAY_API, "gateways", "create patch delete", "each domain has one", ours),
+        *_permissions(_GATEWAY_API, "httproutes", _READ, "backups have them"),
+        *_permissions(_GATEWAY_API, "tlsroutes", _READ, "backups have them"),
+        *_permissions(_GATEWAY_API, "httproutes", "create patch delete", "routes and challenge routes", ours),
+        *_permissions(_GATEWAY_API, "tlsroutes", "create patch delete", "routes of mode PASSTHROUGH", ours),
+        *_permissions(_GATEWAY_API, "referencegrants", f"{_APPLY} delete", "they open the routes' Services to them"),
     )
 
 

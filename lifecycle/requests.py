@@ -7,6 +7,7 @@ out: whether the request is allowed or can succeed now (DNS, quotas, names taken
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 import re
@@ -16,10 +17,12 @@ from enum import StrEnum
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from lifecycle import gateway_requests
 from lifecycle.domain import (
     DEFAULT_CERTIFICATE,
     DEFAULT_GATEWAY,
     CertificateSpec,
+    GatewayKind,
     GatewayTarget,
     IssuerKind,
     IssuerRef,
@@ -104,28 +107,37 @@ def parse_onboarding(
     """The request of a tenant for a domain, or all that is wrong with it.
 
     Fields: `hostnames` (a list; the first names the domain) or `hostname`; `issuer` (a name, or name, kind,
-    namespace); `routes` (a list of prefix, service, port, namespace); `certificate` (key_algorithm, key_size,
-    duration_seconds, renew_before_percentage). The tenant is who the caller proved to be, never a field.
+    namespace); `routes` (a list of prefix, service, port, namespace, exact, headers, weight, others,
+    timeout_seconds); `certificate` (key_algorithm, key_size, duration_seconds, renew_before_percentage); `tls` (mode,
+    min_protocol, max_protocol, ciphers, client_ca); `hsts` (max_age_seconds, include_subdomains, preload); `target`
+    (istio or gateway-api). The tenant is who the caller proved to be, never a field.
     """
     form = _Form()
     if not isinstance(document, Mapping):
         form.refuse("", document, "is not an object", 'send a JSON object: {"hostname": "shop.example.com"}')
         return form.errors
-    form.known(document, "", ("hostname", "hostnames", "issuer", "routes", "certificate"))
+    form.known(document, "", ("hostname", "hostnames", "issuer", "routes", "certificate", "tls", "hsts", "target"))
     hostnames = _hostnames(form, document, defaults)
     issuer = _issuer_ref(form, document, defaults)
     routes = _routes(form, document, defaults)
     certificate = _certificate(form, document, defaults.certificate)
-    if form.errors or issuer is None:
+    kind = form.choice(document, "target", GatewayKind, defaults.gateway.kind)
+    tls = gateway_requests.tls_settings(form, document)
+    hsts = gateway_requests.hsts(form, document)
+    if not hostnames or issuer is None or not routes:
         return form.errors
-    return OnboardingRequest(
+    request = OnboardingRequest(
         tenant=tenant,
         hostnames=hostnames,
         issuer=issuer,
         routes=routes,
-        gateway=defaults.gateway,
+        gateway=dataclasses.replace(defaults.gateway, kind=kind),
         certificate=certificate,
+        tls=tls,
+        hsts=hsts,
     )
+    gateway_requests.refuse_combinations(form, request)
+    return form.errors or request
 
 
 def parse_issuer(document: object) -> IssuerRequest | tuple[FieldError, ...]:
@@ -401,25 +413,33 @@ def _routes(form: _Form, document: Mapping[object, object], defaults: Onboarding
         form.refuse("routes", "", f"has {len(given)} routes, more than {MAX_ROUTES}", "join them by shorter prefixes")
         return ()
     routes: list[Route] = []
-    prefixes: dict[str, str] = {}
+    routed: list[tuple[str, Route]] = []
     for index, entry in enumerate(given):
         path = f"routes[{index}]"
         if not isinstance(entry, Mapping):
             form.refuse(path, entry, "is not an object", "write prefix, service and port")
             continue
-        form.known(entry, path, ("prefix", "service", "port", "namespace"))
+        form.known(entry, path, ("prefix", "service", "port", "namespace", *gateway_requests.ROUTE_FIELDS))
+        exact, headers, weight, others, timeout = gateway_requests.route_details(
+            form, entry, path, defaults.route_namespaces, _SERVICE
+        )
         route = Route(
             prefix=_prefix(form, entry, path),
             service=form.matching(entry, "service", _SERVICE, "a Service's name", path=path, required=True),
             port=form.number(entry, "port", 1, 65535, path=path, default=None),
             namespace=_route_namespace(form, entry, path, defaults),
+            exact=exact,
+            headers=headers,
+            weight=weight,
+            others=others,
+            timeout_seconds=timeout,
         )
-        # "/api" and "/api/" mean the same paths
-        same = route.prefix.rstrip("/")
         if f"{path}.prefix" not in form.fields:
-            if same in prefixes:
-                form.refuse(f"{path}.prefix", route.prefix, f"is also in {prefixes[same]}", "keep one of them")
-            prefixes.setdefault(same, f"{path}.prefix")
+            same = next((field for field, other in routed if gateway_requests.routes_collide(other, route)), None)
+            if same:
+                form.refuse(f"{path}.prefix", route.prefix, f"is also in {same}", "keep one of them")
+            else:
+                routed.append((f"{path}.prefix", route))
         routes.append(route)
     return tuple(routes)
 

@@ -12,7 +12,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -262,7 +262,10 @@ async def _issuer_apply(call: Call) -> int:
 
 def _onboarding_request(options: argparse.Namespace, settings: DoorSettings) -> OnboardingRequest:
     errors: list[FieldError] = []
-    document: dict[str, object] = {"hostnames": options.hostname}
+    document: dict[str, object] = dict(_file("-f", options.file)) if options.file else {}
+    if options.hostname:
+        document.pop("hostname", None)
+        document["hostnames"] = options.hostname
     if options.issuer:
         document["issuer"] = door.issuer(options.issuer)
     routes = []
@@ -276,7 +279,20 @@ def _onboarding_request(options: argparse.Namespace, settings: DoorSettings) -> 
     if routes or errors:
         document["routes"] = routes or [{"prefix": "/", "service": "none", "port": 80}]
     if options.key_algorithm:
-        document["certificate"] = {"key_algorithm": options.key_algorithm}
+        document["certificate"] = _within(document, "certificate", key_algorithm=options.key_algorithm)
+    tls = {
+        "mode": options.tls_mode,
+        "min_protocol": options.min_protocol,
+        "max_protocol": options.max_protocol,
+        "ciphers": options.cipher,
+        "client_ca": options.client_ca,
+    }
+    if any(tls.values()):
+        document["tls"] = _within(document, "tls", **{name: value for name, value in tls.items() if value})
+    if options.hsts is not None:
+        document["hsts"] = _within(document, "hsts", max_age_seconds=options.hsts)
+    if options.target:
+        document["target"] = options.target
     tenant = options.tenant or settings.tenant
     if not TENANT.fullmatch(tenant):
         fix = "write up to 63 lower-case letters, digits and -"
@@ -286,6 +302,14 @@ def _onboarding_request(options: argparse.Namespace, settings: DoorSettings) -> 
         return parsed_request
     more = () if isinstance(parsed_request, OnboardingRequest) else parsed_request
     raise BadInputError(*errors, *more)
+
+
+def _within(document: Mapping[str, object], section: str, **given: object) -> object:
+    """A section of a file with what the command line says of it; one that is no object stays, to be refused."""
+    there = document.get(section)
+    if there is not None and not isinstance(there, Mapping):
+        return there
+    return {**(there or {}), **given}
 
 
 async def _onboard(call: Call) -> int:
@@ -729,10 +753,18 @@ def _issuer_arguments(place: Any, command: Any) -> None:
 
 def _domain_arguments(commands: Any, command: Any) -> None:
     onboard = command(commands, "onboard", "ask for a domain, or join who asked before", _onboard, _onboarding_request)
-    onboard.add_argument("hostname", nargs="+", metavar="HOSTNAME", help="the first names the domain")
+    onboard.add_argument("hostname", nargs="*", metavar="HOSTNAME", help="the first names the domain")
+    onboard.add_argument("-f", "--file", help="YAML or JSON as the portal takes it (- for standard input)")
     onboard.add_argument("--issuer", help="NAME or Issuer/NAME")
     onboard.add_argument("--route", action="append", default=[], metavar="PREFIX=SERVICE[.NS]:PORT")
     onboard.add_argument("--key-algorithm", help="ECDSA (default) or RSA")
+    onboard.add_argument("--tls-mode", help="SIMPLE (default), MUTUAL, OPTIONAL_MUTUAL or PASSTHROUGH")
+    onboard.add_argument("--min-protocol", help="TLSV1_2 (default) or TLSV1_3")
+    onboard.add_argument("--max-protocol", help="TLSV1_2 or TLSV1_3 (the newest)")
+    onboard.add_argument("--cipher", action="append", default=[], help="of TLS 1.2 (the gateway's own)")
+    onboard.add_argument("--client-ca", metavar="SECRET", help="with ca.crt, in the gateway's namespace")
+    onboard.add_argument("--hsts", type=int, metavar="SECONDS", help="tell browsers to remember HTTPS for so long")
+    onboard.add_argument("--target", help="istio or gateway-api (CERTWRIGHT_GATEWAY_KIND)")
     onboard.add_argument("--tenant", default="", help="whose it is (CERTWRIGHT_TENANT)")
     onboard.add_argument("--again", action="store_true", help="begin anew although it was retired")
     onboard.add_argument("--wait", action="store_true", help="until it is active, or somebody must act")

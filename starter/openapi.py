@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from lifecycle.domain import DomainStatus, KeyAlgorithm, Phase
+from lifecycle import gateway_requests
+from lifecycle.domain import DomainStatus, GatewayKind, KeyAlgorithm, Phase, TlsMode, TlsVersion
 from lifecycle.requests import MAX_HOSTNAMES, MAX_ROUTES, FieldError
 from starter.domains import LARGEST_PAGE, DomainPage, DomainView
 from starter.shown import schemas
@@ -134,8 +135,66 @@ _REQUEST = {
                     "service": {"type": "string"},
                     "port": {"type": "integer", "minimum": 1, "maximum": 65535},
                     "namespace": {"type": "string"},
+                    "exact": {"type": "boolean", "description": "The path is the prefix and nothing else."},
+                    "headers": {
+                        "type": "object",
+                        "description": "Request headers that must have exactly these values.",
+                        "additionalProperties": {"type": "string"},
+                        "maxProperties": gateway_requests.MAX_HEADERS,
+                    },
+                    "weight": {"type": "integer", "minimum": 0, "maximum": gateway_requests.MAX_WEIGHT, "default": 1},
+                    "others": {
+                        "type": "array",
+                        "description": "Services that share the route's requests by their weights.",
+                        "maxItems": gateway_requests.MAX_OTHERS,
+                        "items": {
+                            "type": "object",
+                            "additionalProperties": False,
+                            "required": ["service", "port"],
+                            "properties": {
+                                "service": {"type": "string"},
+                                "port": {"type": "integer", "minimum": 1, "maximum": 65535},
+                                "namespace": {"type": "string"},
+                                "weight": {"type": "integer", "minimum": 0, "maximum": gateway_requests.MAX_WEIGHT},
+                            },
+                        },
+                    },
+                    "timeout_seconds": {"type": "number", "exclusiveMinimum": 0, "maximum": 3600},
                 },
             },
+        },
+        "tls": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "mode": {"type": "string", "enum": [one.value for one in TlsMode], "default": TlsMode.SIMPLE.value},
+                "min_protocol": {"type": "string", "enum": [one.value for one in TlsVersion], "default": "TLSV1_2"},
+                "max_protocol": {"type": "string", "enum": [one.value for one in TlsVersion]},
+                "ciphers": {
+                    "type": "array",
+                    "description": "Of TLS 1.2; the gateway's own where they are left out.",
+                    "items": {"type": "string", "enum": list(gateway_requests.ALL_CIPHERS)},
+                },
+                "client_ca": {
+                    "type": "string",
+                    "description": "Secret in the gateway's namespace with ca.crt, the CA of clients' certificates.",
+                },
+            },
+        },
+        "hsts": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["max_age_seconds"],
+            "properties": {
+                "max_age_seconds": {"type": "integer", "minimum": 0},
+                "include_subdomains": {"type": "boolean", "default": False},
+                "preload": {"type": "boolean", "default": False},
+            },
+        },
+        "target": {
+            "type": "string",
+            "enum": [one.value for one in GatewayKind],
+            "description": "Objects that tell the gateway what to serve; the portal's default where it is missing.",
         },
         "certificate": {
             "type": "object",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lifecycle.domain import DEFAULT_GATEWAY, GatewayTarget
+from lifecycle.domain import DEFAULT_GATEWAY, GatewayKind, GatewayTarget
 from lifecycle.requests import FieldError, OnboardingDefaults, parse_onboarding
 from lifecycle.settings import Variables
 
@@ -94,6 +94,7 @@ def _defaults(variables: Variables) -> OnboardingDefaults:
         namespace=variables.text("GATEWAY_NAMESPACE", DEFAULT_GATEWAY.namespace),
         service=variables.text("GATEWAY_SERVICE", DEFAULT_GATEWAY.service),
         selector=_selector(variables),
+        kind=GatewayKind(variables.choice("GATEWAY_KIND", tuple(GatewayKind), GatewayKind.ISTIO)),
     )
     plain = OnboardingDefaults(
         gateway=gateway,

@@ -63,6 +63,8 @@ def providers(settings: Settings, cluster: DynamicClient | None, temporal: Clien
         https_port=settings.edge_https_port,
         allowed_networks=settings.allowed_networks,
         timeout_seconds=settings.edge_timeout,
+        client_certificate=settings.edge_client[0] if settings.edge_client else None,
+        client_key=settings.edge_client[1] if settings.edge_client else None,
     )
     preflight = PreflightSettings(
         nameservers=settings.nameservers, cname_target=settings.cname_target, timeout_seconds=settings.dns_timeout

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ class Settings:
         queues: full names of the task queues it serves.
         kubeconfig: path; empty for the Pod's own ServiceAccount.
         roots_pem: roots that a served chain must lead to.
+        edge_client: certificate and key that gateways which ask clients for one are shown.
         helm_values: further Helm values, a JSON object.
         backup_directory: None where this worker writes no backups.
         metrics: host and port, None where no metrics are served.
@@ -51,6 +53,7 @@ class Settings:
     roots_pem: bytes
     allowed_networks: tuple[str, ...]
     edge_timeout: float
+    edge_client: tuple[Path, Path] | None
     nameservers: tuple[str, ...]
     cname_target: str
     dns_timeout: float
@@ -103,6 +106,7 @@ def load(environment: Mapping[str, str]) -> Settings | tuple[FieldError, ...]:
         roots_pem=_roots(variables),
         allowed_networks=variables.networks("EDGE_ALLOWED_NETWORKS"),
         edge_timeout=variables.seconds("EDGE_TIMEOUT", 5.0, 0.1, 30.0),
+        edge_client=_edge_client(variables),
         nameservers=variables.servers("NAMESERVERS"),
         cname_target=variables.text("CNAME_TARGET").rstrip("."),
         dns_timeout=variables.seconds("DNS_TIMEOUT", 5.0, 0.1, 30.0),
@@ -164,6 +168,24 @@ def _roots(variables: Variables) -> bytes:
                 "EDGE_ROOTS_FILE", path, "has no PEM certificate", "write the CA's root certificates there"
             )
     return content
+
+
+def _edge_client(variables: Variables) -> tuple[Path, Path] | None:
+    certificate, key = variables.text("EDGE_CLIENT_CERTIFICATE_FILE"), variables.text("EDGE_CLIENT_KEY_FILE")
+    if not certificate and not key:
+        return None
+    for name, path in (("EDGE_CLIENT_CERTIFICATE_FILE", certificate), ("EDGE_CLIENT_KEY_FILE", key)):
+        if not path:
+            variables.refuse(name, "", "is missing, and the other of the pair is set", "set both, or neither")
+        else:
+            _readable(variables, name, path)
+    if not variables.problems():
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key)
+        except (OSError, ValueError):
+            problem = "is no certificate that the key in EDGE_CLIENT_KEY_FILE belongs to, or has a pass phrase"
+            variables.refuse("EDGE_CLIENT_CERTIFICATE_FILE", certificate, problem, "write both as PEM, unencrypted")
+    return Path(certificate), Path(key)
 
 
 def _helm_values(variables: Variables) -> str:

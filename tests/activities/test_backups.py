@@ -501,6 +501,46 @@ async def test_after_a_loss_everything_comes_back_in_place_and_no_order_is_creat
     await restore(hands, taken.name)
 
 
+async def test_the_gateway_apis_objects_come_back_too(lab: Lab, hands: BackupActivities) -> None:
+    ours = {"namespace": HOME, "labels": {"app.kubernetes.io/managed-by": "certwright"}}
+    group = "gateway.networking.k8s.io"
+    listener = {"name": "http", "port": 80, "protocol": "HTTP", "hostname": "two.h3.test"}
+    backend = {"name": "frontend-service", "namespace": "default", "port": 80}
+    objects: dict[str, Json] = {
+        "v1/gateways": {"kind": "Gateway", "spec": {"gatewayClassName": "nobody", "listeners": [listener]}},
+        "v1/httproutes": {
+            "kind": "HTTPRoute",
+            "spec": {"parentRefs": [{"name": "two"}], "rules": [{"backendRefs": [backend]}]},
+        },
+        "v1beta1/referencegrants": {
+            "kind": "ReferenceGrant",
+            "spec": {
+                "from": [{"group": group, "kind": "HTTPRoute", "namespace": HOME}],
+                "to": [{"group": "", "kind": "Service"}],
+            },
+        },
+    }
+    paths = {}
+    for place, document in objects.items():
+        version, _, plural = place.partition("/")
+        paths[place] = f"/apis/{group}/{version}/namespaces/{HOME}/{plural}/two"
+        await lab.apply({"apiVersion": f"{group}/{version}", "metadata": {"name": "two", **ours}, **document})
+    try:
+        taken = await take(hands)
+        assert {("Gateway", 2), ("HTTPRoute", 1), ("ReferenceGrant", 1)} <= set(taken.counts)
+        assert (await verify(hands, taken)).verified
+        for path in paths.values():
+            await lab.api.call("DELETE", path)
+        report = await restore(hands, taken.name)
+        assert report.equal
+        assert report.orders_created == 0
+        for place, path in paths.items():
+            assert (await lab.api.call("GET", path))["kind"] == objects[place]["kind"]
+    finally:
+        for path in paths.values():
+            await delete(lab, path)
+
+
 async def test_a_missing_permission_is_told_and_the_rest_is_kept(
     lab: Lab, settings: BackupSettings, home: str, tmp_path: Path
 ) -> None:
@@ -512,6 +552,11 @@ async def test_a_missing_permission_is_told_and_the_rest_is_kept(
     rules = [
         {"apiGroups": ["cert-manager.io"], "resources": ["certificates", "issuers", "clusterissuers"], **read},
         {"apiGroups": ["networking.istio.io"], "resources": ["gateways", "virtualservices"], **read},
+        {
+            "apiGroups": ["gateway.networking.k8s.io"],
+            "resources": ["gateways", "httproutes", "tlsroutes", "referencegrants"],
+            **read,
+        },
     ]
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}}
     await lab.api.call(

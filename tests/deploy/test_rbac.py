@@ -18,6 +18,7 @@ from lab.cluster import Lab
 from lifecycle.platform import (
     Permission,
     backup_permissions,
+    gateway_api_permissions,
     installation_permissions,
     proof_permissions,
     required_permissions,
@@ -29,7 +30,7 @@ DOCUMENTS: list[dict[str, Any]] = list(yaml.safe_load_all(RBAC.read_text()))
 
 Right = tuple[str, str, str, str]
 
-REQUIRED = required_permissions("istio-system")
+REQUIRED = (*required_permissions("istio-system"), *gateway_api_permissions("istio-system"))
 INSTALLER = (
     *REQUIRED,
     *proof_permissions("cert-manager"),

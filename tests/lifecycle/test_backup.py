@@ -114,13 +114,29 @@ def test_a_wanted_secret_that_is_not_there_is_told() -> None:
 
 def test_a_challenges_route_does_not_belong_and_a_domains_routes_do() -> None:
     annotations = {DOMAIN_ANNOTATION: "shop.example.com"}
-    for name, belongs in (
-        (names.virtual_service_name("shop.example.com"), True),
-        (names.challenge_route_name("shop.example.com"), False),
+    challenges = names.challenge_route_name("shop.example.com")
+    for kind, name, belongs in (
+        ("VirtualService", names.virtual_service_name("shop.example.com"), True),
+        ("VirtualService", challenges, False),
+        ("HTTPRoute", names.virtual_service_name("shop.example.com"), True),
+        ("HTTPRoute", names.redirect_route_name("shop.example.com"), True),
+        ("HTTPRoute", challenges, False),
+        ("HTTPRoute", f"{challenges}-2", False),
     ):
-        route = made("VirtualService", name)
+        route = made(kind, name)
         route["metadata"]["annotations"] = annotations
         assert backup.belongs(route) is belongs
+
+
+def test_gateways_of_both_kinds_are_kept_apart() -> None:
+    istio, by_gateway_api = (
+        {"apiVersion": version, "kind": "Gateway", "metadata": {"name": "shop", "namespace": "edge"}, "spec": {}}
+        for version in ("networking.istio.io/v1", "gateway.networking.k8s.io/v1")
+    )
+    assert backup.belongs(istio)
+    assert backup.belongs(by_gateway_api)
+    assert backup.in_order((by_gateway_api, istio)) == (istio, by_gateway_api)
+    assert manifest_of((istio, by_gateway_api)).counts == (("Gateway", 2),)
 
 
 @pytest.mark.parametrize("kind", ["CertificateRequest", "Order", "Challenge", "Pod"])

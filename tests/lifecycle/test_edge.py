@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from lifecycle.domain import CertificateFacts
-from lifecycle.edge import EdgeEvidence, RouteAnswer, may_dial, route_answer, served, works
+from lifecycle.domain import DEFAULT_TLS, CertificateFacts, OnboardingRequest, TlsMode, TlsSettings, TlsVersion
+from lifecycle.edge import EdgeEvidence, Met, RouteAnswer, Trial, may_dial, route_answer, served, trials, works
+from tests.lifecycle.gateway_shapes import PLAIN
 
 NAME, ADDRESS = "shop.example.com", "203.0.113.7"
 LEAF = CertificateFacts(
@@ -33,9 +34,11 @@ GOOD = EdgeEvidence(
 )
 
 
-def judged(*, https_port: int = 443, address: str = ADDRESS, **changes: Any) -> tuple[str, str, str]:
+def judged(
+    *, https_port: int = 443, address: str = ADDRESS, tls: TlsSettings = DEFAULT_TLS, hsts: str = "", **changes: Any
+) -> tuple[str, str, str]:
     evidence = dataclasses.replace(GOOD, address=address, **changes)
-    seen, finding = served(evidence, "ab" * 32, http_port=80, https_port=https_port)
+    seen, finding = served(evidence, "ab" * 32, http_port=80, https_port=https_port, tls=tls, hsts=hsts)
     assert (seen.problem == "") is (finding is None)
     return (finding.code, finding.problem, finding.fix) if finding else ("", "", "")
 
@@ -118,3 +121,98 @@ def test_a_route_works_where_an_application_answers(status: int, headers: dict[s
 )
 def test_only_public_or_listed_addresses_are_dialled(address: str, networks: tuple[str, ...], allowed: bool) -> None:
     assert may_dial(address, networks) is allowed
+
+
+def shape(**tls: Any) -> OnboardingRequest:
+    return dataclasses.replace(PLAIN, tls=TlsSettings(**tls))
+
+
+@pytest.mark.parametrize(
+    ("tls", "clients"),
+    [
+        ({}, {"TLS 1.1": Met.REFUSED}),
+        ({"min_protocol": TlsVersion.TLSV1_3}, {"TLS 1.2": Met.REFUSED}),
+        ({"max_protocol": TlsVersion.TLSV1_2}, {"TLS 1.1": Met.REFUSED, "TLS 1.3 only": Met.REFUSED}),
+        (
+            {"ciphers": ("ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-ECDSA-AES256-GCM-SHA384")},
+            {
+                "TLS 1.1": Met.REFUSED,
+                "TLS 1.2 with ECDHE-ECDSA-AES256-GCM-SHA384": Met.ACCEPTED,
+                "TLS 1.2 with other ciphers": Met.REFUSED,
+            },
+        ),
+        (
+            {"mode": TlsMode.MUTUAL},
+            {
+                "TLS 1.1": Met.REFUSED,
+                "without a certificate": Met.REFUSED,
+                "with a stranger's certificate": Met.REFUSED,
+            },
+        ),
+        (
+            {"mode": TlsMode.OPTIONAL_MUTUAL},
+            {
+                "TLS 1.1": Met.REFUSED,
+                "without a certificate": Met.ACCEPTED,
+                "with a stranger's certificate": Met.REFUSED,
+            },
+        ),
+        ({"mode": TlsMode.PASSTHROUGH}, {}),
+    ],
+)
+def test_clients_are_tried_that_must_be_refused_or_taken(tls: dict[str, Any], clients: dict[str, Met]) -> None:
+    assert {one.client: one.wanted for one in trials(shape(**tls))} == clients
+
+
+def test_a_client_with_other_ciphers_offers_none_of_the_allowed() -> None:
+    allowed = ("ECDHE-ECDSA-AES256-GCM-SHA384",)
+    (other,) = [one for one in trials(shape(ciphers=allowed)) if one.client == "TLS 1.2 with other ciphers"]
+    assert not set(other.ciphers) & set(allowed)
+    assert "ECDHE-ECDSA-AES128-GCM-SHA256" in other.ciphers  # of the same key: it is the list that must refuse it
+
+
+@pytest.mark.parametrize(
+    ("wanted", "met", "code"),
+    [
+        (Met.REFUSED, Met.REFUSED, ""),
+        (Met.REFUSED, Met.UNTRIED, ""),
+        (Met.REFUSED, Met.ACCEPTED, "CW1513"),
+        (Met.ACCEPTED, Met.ACCEPTED, ""),
+        (Met.ACCEPTED, Met.REFUSED, "CW1514"),
+        (Met.UNTRIED, Met.ACCEPTED, ""),
+        (Met.UNTRIED, Met.REFUSED, ""),
+    ],
+)
+def test_a_trial_that_ends_otherwise_is_told(wanted: Met, met: Met, code: str) -> None:
+    found, problem, _ = judged(trials=(Trial(client="TLS 1.1", wanted=wanted, met=met, words="alert"),))
+    assert found == code
+    assert ("TLS 1.1" in problem) is bool(code)
+
+
+@pytest.mark.parametrize(
+    ("hsts", "code"), [("max-age=300", ""), ("", "CW1515"), ("max-age=300; includeSubDomains", "CW1515")]
+)
+def test_an_answer_with_other_hsts_than_asked_for_is_told(hsts: str, code: str) -> None:
+    answer = route_answer("/", 200, {"strict-transport-security": hsts} if hsts else {})
+    found, problem, fix = judged(hsts="max-age=300", routes=(answer,))
+    assert found == code
+    assert (hsts or "missing") in problem or not code
+    assert fix.startswith("curl") or not code
+
+
+@pytest.mark.parametrize(
+    ("tls", "protocol", "cipher", "code"),
+    [
+        ({}, "TLSv1.1", "ECDHE-RSA-AES128-SHA", "CW1513"),
+        ({}, "TLSv1.2", "ECDHE-RSA-AES128-SHA", ""),
+        ({"min_protocol": TlsVersion.TLSV1_3}, "TLSv1.2", "ECDHE-ECDSA-AES256-GCM-SHA384", "CW1513"),
+        ({"max_protocol": TlsVersion.TLSV1_2}, "TLSv1.3", "TLS_AES_128_GCM_SHA256", "CW1513"),
+        ({"max_protocol": TlsVersion.TLSV1_3}, "TLSv1.3", "TLS_AES_128_GCM_SHA256", ""),
+        ({"ciphers": ("ECDHE-ECDSA-AES256-GCM-SHA384",)}, "TLSv1.2", "ECDHE-ECDSA-AES128-GCM-SHA256", "CW1513"),
+        ({"ciphers": ("ECDHE-ECDSA-AES256-GCM-SHA384",)}, "TLSv1.2", "ECDHE-ECDSA-AES256-GCM-SHA384", ""),
+        ({"ciphers": ("ECDHE-ECDSA-AES256-GCM-SHA384",)}, "TLSv1.3", "TLS_AES_128_GCM_SHA256", ""),
+        ({"mode": TlsMode.PASSTHROUGH}, "TLSv1.1", "ECDHE-RSA-AES128-SHA", ""),
+    ],
+)
+def test_what_was_negotiated_must_be_what_may_be(tls: dict[str, Any], protocol: str, cipher: str, code: str) -> None:
+    assert judged(tls=TlsSettings(**tls), protocol=protocol, cipher=cipher)[0] == code

@@ -68,9 +68,31 @@ async def test_all_problems_come_at_once_field_by_field(capsys: pytest.CaptureFi
     assert all(error["fix"] for error in errors)
 
 
+async def test_a_file_and_arguments_make_one_request_whose_problems_come_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "domain.yaml"
+    file.write_text(
+        "hostname: shop.example.com\nissuer: letsencrypt\ntls: {mode: MUTUAL, min_protocol: TLSV1_1}\n"
+        "hsts: {preload: true}\nroutes: [{service: web, port: 80, weight: 0}]\n"
+    )
+    arguments = ["--json", "onboard", "-f", str(file), "--cipher", "RC4", "--hsts", "300", "--target", "nginx"]
+    code = await asyncio.to_thread(cli.main, arguments)
+    assert code == 2
+    errors = json.loads(capsys.readouterr().out)["error"]["errors"]
+    assert {error["field"] for error in errors} == {
+        "tls.min_protocol",
+        "tls.ciphers[0]",
+        "hsts.preload",
+        "routes[0].weight",
+        "target",
+    }
+
+
 @pytest.mark.parametrize(
     ("arguments", "field"),
     [
+        (["onboard", "--tls-mode", "SIMPLE"], "hostnames"),
         (["issuer", "apply", "--name", "x", "--server", "http://ca.example.com"], "server"),
         (["issuer", "apply", "-f", "no-such-file"], "-f"),
         (["platform", "install", "--version", "latest"], "version"),

@@ -123,3 +123,20 @@ def test_helm_values_are_an_object(content: str, tmp_path: Path) -> None:
     file = tmp_path / "values.yaml"
     file.write_text(content)
     assert set(problems({**GOOD, "CERTWRIGHT_HELM_VALUES_FILE": str(file)})) == {"HELM_VALUES_FILE"}
+
+
+def test_a_client_certificate_for_the_edge_has_its_key_or_is_refused(tmp_path: Path) -> None:
+    made, other = trustme.CA().issue_cert("probe.example.com"), trustme.CA().issue_cert("probe.example.com")
+    certificate, key, wrong = tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "wrong.pem"
+    made.cert_chain_pems[0].write_to_path(certificate)
+    made.private_key_pem.write_to_path(key)
+    other.private_key_pem.write_to_path(wrong)
+    file, key_file = "CERTWRIGHT_EDGE_CLIENT_CERTIFICATE_FILE", "CERTWRIGHT_EDGE_CLIENT_KEY_FILE"
+    assert good({}).edge_client is None
+    assert good({file: str(certificate), key_file: str(key)}).edge_client == (certificate, key)
+    assert (
+        "no certificate that the key"
+        in problems({**GOOD, file: str(certificate), key_file: str(wrong)})["EDGE_CLIENT_CERTIFICATE_FILE"]
+    )
+    assert "is missing" in problems({**GOOD, file: str(certificate)})["EDGE_CLIENT_KEY_FILE"]
+    assert "cannot be read" in problems({**GOOD, file: "gone", key_file: str(key)})["EDGE_CLIENT_CERTIFICATE_FILE"]
