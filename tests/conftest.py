@@ -1,4 +1,4 @@
-"""What tests share: one lab with cert-manager, started when the first test asks for it."""
+"""What tests share: one lab with cert-manager, started when the first test asks for it (one for each process)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ from collections.abc import AsyncIterator
 import pytest
 
 from lab.cluster import Lab, run_lab
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests stay together where several processes share the work (`make test`): those of a file, since its
+    fixtures are, and all end-to-end tests, which share one stage. These take longest, so they begin."""
+    items.sort(key=lambda item: "e2e" not in item.path.parts)
+    for item in items:
+        group = "e2e" if "e2e" in item.path.parts else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
