@@ -259,7 +259,7 @@ def archive(**files: object) -> bytes:
             entry = tarfile.TarInfo(name.replace("__", "."))
             entry.size = len(octets)
             opened.addfile(entry, io.BytesIO(octets))
-    return gzip.compress(buffer.getvalue())
+    return gzip.compress(buffer.getvalue(), mtime=0)
 
 
 ORDER = {"apiVersion": "acme.cert-manager.io/v1", "kind": "Order", "metadata": {"name": "x", "namespace": "y"}}
@@ -270,7 +270,7 @@ ORDER = {"apiVersion": "acme.cert-manager.io/v1", "kind": "Order", "metadata": {
     [
         (b"", "archive"),
         (b"\x1f\x8b\x08 cut off", "archive"),
-        (gzip.compress(b"no tar"), "archive"),
+        (gzip.compress(b"no tar", mtime=0), "archive"),
         (archive(), "list of objects"),
         (archive(manifest__json={"format": 9}), "list of objects"),
         (archive(manifest__json=b"\xff"), "no JSON"),
