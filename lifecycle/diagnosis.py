@@ -265,6 +265,8 @@ def _issuer_says(ref: IssuerRef, issuer: Document | None, step: str) -> IssuerSt
     )
     corrected = "server, contact or account Secret" if "acme" in issuer.get("spec", {}) else "spec or Secret"
     fix = f"{describe}; correct its {corrected} and apply it again."
+    if kind is findings.CREDENTIALS_MISSING and "not found" not in words:
+        kind = findings.ISSUER_CONFIGURATION_INVALID  # it is there, and holds no key pair
     if kind is findings.ACCOUNT_NOT_REGISTERED and _UNREACHABLE.search(words):
         kind, fix = findings.ISSUER_CA_UNREACHABLE, "Let cert-manager reach the CA's directory; it tries again itself."
     found = kind.found(subject=subject, problem=words or "It is not ready and says no reason.", fix=fix)

@@ -1,0 +1,368 @@
+"""Domains by every type of issuer that the lab has, from the command line to the served certificate.
+
+The workers have the rights of `deploy/rbac.yaml`, each its own account's, and the workflows are those of production.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import ssl
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
+from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
+
+from lab.accounts import service_account_kubeconfig
+from lab.cluster import DNS_KEY_NAME, GATEWAY_ADDRESSES, Lab
+from lifecycle import names
+from starter import search_attributes
+from worker import assembly, versions
+from worker.settings import Settings, load
+
+pytestmark = pytest.mark.lab
+
+ROOT = Path(__file__).parents[2]
+ROUTE = ("--route", "/=frontend-service:80")
+DOMAINS = (
+    ("i4e-acme", "*.wild.i4.test", "wild.i4.test"),
+    ("i4e-acme", "shop.customer.test"),
+    ("i4e-acme", "plain.i4.test"),
+    ("i4e-made", "made.i4.test"),
+    ("i4e-made", "*.inner.i4.test"),
+    ("i4e-given", "given.i4.test"),
+    ("i4e-self", "self.i4.test"),
+)
+"""Issuer and names of each domain."""
+
+ZONES = ("i4.test", "customer.test", "delegated.test")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """A lab with workers, and the command line as a process of its own."""
+
+    lab: Lab
+    client: Client
+    directory: Path
+
+    async def run(self, *arguments: str, **environment: str) -> tuple[int, Any, str]:
+        """A command with ``--json``: exit code, result, and what it said besides."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "starter.cli",
+            "--json",
+            *arguments,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=ROOT,
+            env={
+                "PATH": "",
+                "KUBECONFIG": str(self.lab.kubeconfig),
+                "TEMPORAL_ADDRESS": self.client.service_client.config.target_host,
+                **environment,
+            },
+        )
+        out, err = await asyncio.wait_for(process.communicate(), 150)
+        return process.returncode or 0, json.loads(out) if out.strip() else None, err.decode()
+
+    def file(self, name: str, document: dict[str, Any]) -> str:
+        path = self.directory / name
+        path.write_text(yaml.safe_dump(document))
+        return str(path)
+
+
+@pytest.fixture(scope="module")
+async def world(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    """Two workers on the lab, one for each account."""
+    for document in yaml.safe_load_all((ROOT / "deploy" / "rbac.yaml").read_text()):
+        await lab.apply(document)
+    for zone in ZONES:
+        lab.dns.add_zone(zone)
+    program = str(Path(sys.executable).parent / "temporal")
+    async with (
+        await WorkflowEnvironment.start_local(dev_server_existing_path=program) as environment,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        await search_attributes.apply(environment.client)
+        for account, queues in (("worker", "workflows,cluster,probe"), ("installer", "platform")):
+            path = lab.directory / f"i4-{account}"
+            settings = load(
+                {
+                    "PATH": os.environ["PATH"],
+                    "CERTWRIGHT_QUEUES": queues,
+                    "CERTWRIGHT_KUBECONFIG": str(
+                        await service_account_kubeconfig(lab, "certwright", f"certwright-{account}", path)
+                    ),
+                    "CERTWRIGHT_EDGE_HTTP_PORT": str(lab.http_port),
+                    "CERTWRIGHT_EDGE_HTTPS_PORT": str(lab.https_port),
+                    "CERTWRIGHT_EDGE_ROOTS_FILE": str(await lab.acme_root()),
+                    "CERTWRIGHT_EDGE_ALLOWED_NETWORKS": "127.0.0.0/8",
+                    "CERTWRIGHT_NAMESERVERS": lab.dns_address,
+                    "CERTWRIGHT_HELM": str(lab.programs.binaries / "helm"),
+                }
+            )
+            assert isinstance(settings, Settings), settings
+            for one in await stack.enter_async_context(assembly.assembled(settings, environment.client)):
+                await stack.enter_async_context(one)
+        await versions.promote(environment.client)
+        yield World(lab=lab, client=environment.client, directory=tmp_path_factory.mktemp("i4"))
+
+
+def given_root(directory: Path) -> tuple[str, str]:
+    """Files of a root that somebody else made, RSA."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Given Root")])
+    now = datetime.now(UTC)
+    usage = dict.fromkeys(
+        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only"), False
+    )
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=30))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(
+            x509.KeyUsage(digital_signature=True, key_cert_sign=True, crl_sign=True, decipher_only=False, **usage),
+            critical=True,
+        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (directory / "root.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (directory / "root.key").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return str(directory / "root.crt"), str(directory / "root.key")
+
+
+@pytest.fixture(scope="module")
+async def issuers(world: World) -> dict[str, dict[str, Any]]:
+    """The issuers of these tests, from one file, with credentials that the command line wrote."""
+    lab = world.lab
+    (world.directory / "tsig").write_text(f"{lab.dns_key}\n")
+    certificate, key = given_root(world.directory)
+    for arguments in (
+        ("i4e-tsig", f"tsig-secret-key=file:{world.directory / 'tsig'}"),
+        ("i4e-made", "--generate-ca", "Made Root"),
+        ("i4e-given", "--certificate", certificate, "--key", key),
+    ):
+        code, result, err = await world.run("issuer", "credentials", *arguments)
+        assert code == 0, err
+        assert result["changed"]
+        assert lab.dns_key not in json.dumps(result) + err
+    acme = {"server": lab.acme_directory, "ca_bundle": lab.acme_ca.read_text()}
+    update = {"nameserver": lab.dns_address, "tsig_key_name": DNS_KEY_NAME.rstrip("."), "tsig_secret": "i4e-tsig"}
+    path = world.file(
+        "issuers.yaml",
+        {
+            "issuers": [
+                {
+                    "name": "i4e-acme",
+                    **acme,
+                    "solvers": [
+                        {"http01": "virtual-service"},
+                        {
+                            # cert-manager's self-check of a DNS record lasts a minute, one record after another
+                            "dns01": {"rfc2136": update},
+                            "wait_seconds": 1,
+                            "selector": {"dns_zones": ["wild.i4.test"]},
+                        },
+                        {
+                            "dns01": {"rfc2136": update},
+                            "cname_strategy": "follow",
+                            "selector": {"dns_zones": ["customer.test"]},
+                        },
+                    ],
+                },
+                {"name": "i4e-http", **acme},
+                {"name": "i4e-made", "ca": {"secret": "i4e-made"}},
+                {"name": "i4e-given", "ca": {"secret": "i4e-given"}},
+                {"name": "i4e-self", "selfsigned": {}},
+            ]
+        },
+    )
+    code, result, err = await world.run("issuer", "apply", "-f", path)
+    assert code == 0, (result, err)
+    return {one["ref"]["name"]: one for one in result}
+
+
+def point_here(lab: Lab, *hostnames: str) -> None:
+    for hostname in hostnames:
+        lab.dns.set(hostname, "A", GATEWAY_ADDRESSES)
+
+
+async def onboarded(world: World, issuer: str, *hostnames: str) -> dict[str, Any]:
+    code, status, err = await world.run("onboard", *hostnames, "--issuer", issuer, *ROUTE, "--wait")
+    assert code == 0, (status, err)
+    assert status["phase"] == "active"
+    assert status["findings"] == []
+    assert {(one["address"], one["hostname"]) for one in status["served"]} == {
+        (address, hostname) for address in GATEWAY_ADDRESSES for hostname in hostnames
+    }
+    assert {(one["fingerprint"], one["chain_verified"]) for one in status["served"]} == {
+        (status["secret"]["fingerprint"], True)
+    }
+    return dict(status)
+
+
+async def orders(lab: Lab, hostname: str) -> list[str]:
+    listed = await lab.api.call("GET", "/apis/acme.cert-manager.io/v1/namespaces/istio-system/orders")
+    ours = names.certificate_name(hostname)
+    return [one["metadata"]["name"] for one in listed["items"] if one["metadata"]["name"].startswith(ours)]
+
+
+async def test_issuers_get_ready_and_tell_what_they_prove(world: World, issuers: dict[str, Any]) -> None:
+    assert all(one["ready"] for one in issuers.values())
+    assert {name: one["wildcard"] for name, one in issuers.items()} == {
+        "i4e-acme": True,
+        "i4e-http": False,
+        "i4e-made": True,
+        "i4e-given": True,
+        "i4e-self": True,
+    }
+    assert issuers["i4e-acme"]["account"].startswith("https://localhost:")
+    code, result, _ = await world.run("issuer", "status", "i4e-acme")
+    assert (code, result["issuers"][0]["account"]) == (0, issuers["i4e-acme"]["account"])
+    code, result, _ = await world.run("issuer", "explain", "*.wild.i4.test", "--issuer", "i4e-acme")
+    assert (code, result["number"]) == (0, 1)
+    code, result, _ = await world.run("issuer", "explain", "*.i4.test", "--issuer", "i4e-acme")
+    assert (code, result["number"]) == (1, -1)
+
+
+@pytest.fixture(scope="module")
+async def asked(world: World, issuers: dict[str, Any]) -> AsyncIterator[dict[str, asyncio.Task[dict[str, Any]]]]:
+    """All domains of these tests, asked for side by side; each ends active."""
+    lab = world.lab
+    lab.dns.set("_acme-challenge.shop.customer.test", "CNAME", ["shop.delegated.test."])
+    tasks = {}
+    for issuer, *hostnames in DOMAINS:
+        point_here(lab, *hostnames)
+        tasks[hostnames[0]] = asyncio.create_task(onboarded(world, issuer, *hostnames))
+    yield tasks
+    for task in tasks.values():
+        task.cancel()
+    await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+
+@pytest.fixture(scope="module")
+async def proofs(world: World, issuers: dict[str, Any]) -> AsyncIterator[set[str]]:
+    """Where TXT records are seen while the domains are issued."""
+    seen: set[str] = set()
+
+    async def watch() -> None:
+        while True:
+            seen.update(line.split()[0] for line in world.lab.dns.shown() if " TXT " in line)
+            await asyncio.sleep(0.02)
+
+    watching = asyncio.create_task(watch())
+    yield seen
+    watching.cancel()
+
+
+Asked = dict[str, asyncio.Task[dict[str, Any]]]
+
+
+async def test_a_wildcard_is_issued_by_dns_and_served_for_any_name_below(
+    world: World, proofs: set[str], asked: Asked
+) -> None:
+    lab = world.lab
+    status = await asked["*.wild.i4.test"]
+    assert "_acme-challenge.wild.i4.test." in proofs
+    assert set(status["secret"]["dns_names"]) == {"*.wild.i4.test", "wild.i4.test"}
+    assert len(await orders(lab, "*.wild.i4.test")) == 1
+    assert lab.dns.shown("_acme-challenge.wild.i4.test") == []
+    routes = await lab.api.call("GET", "/apis/networking.istio.io/v1/namespaces/istio-system/virtualservices")
+    challenge_route = names.challenge_route_name("*.wild.i4.test")
+    assert challenge_route not in {route["metadata"]["name"] for route in routes["items"]}
+    trust = ssl.create_default_context(cafile=str(await lab.acme_root()))
+    trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    for name in ("any.wild.i4.test", "other.wild.i4.test", "wild.i4.test"):
+        _, writer = await asyncio.open_connection("127.0.0.1", lab.https_port, ssl=trust, server_hostname=name)
+        writer.close()
+
+
+async def test_a_wildcard_is_refused_at_the_door_where_its_issuer_has_http_only(
+    world: World, issuers: dict[str, Any]
+) -> None:
+    code, result, _ = await world.run("onboard", "*.no.i4.test", "--issuer", "i4e-http", *ROUTE)
+    assert code == 2
+    assert "wildcard" in result["error"]["errors"][0]["problem"]
+
+
+async def test_a_wildcard_that_no_solver_selects_waits_and_orders_nothing(
+    world: World, issuers: dict[str, Any]
+) -> None:
+    point_here(world.lab, "*.none.i4.test")
+    code, _, err = await world.run("onboard", "*.none.i4.test", "--issuer", "i4e-acme", *ROUTE)
+    assert code == 0, err
+    code, status, _ = await world.run("check", "*.none.i4.test")
+    assert code == 1
+    assert [finding["code"] for finding in status["findings"]] == ["CW1307"]
+    assert await orders(world.lab, "*.none.i4.test") == []
+    await world.run("cancel", "*.none.i4.test", "--yes")
+
+
+async def test_a_challenge_is_delegated_by_a_cname(world: World, proofs: set[str], asked: Asked) -> None:
+    await asked["shop.customer.test"]
+    assert {name for name in proofs if "customer" in name or "delegated" in name} == {"shop.delegated.test."}
+    assert world.lab.dns.shown("delegated.test") == []
+
+
+@pytest.mark.parametrize(
+    ("hostname", "signer"),
+    [
+        ("made.i4.test", "CN=Made Root"),
+        ("given.i4.test", "CN=Given Root"),
+        ("self.i4.test", ""),
+        ("*.inner.i4.test", "CN=Made Root"),
+    ],
+)
+async def test_a_private_cas_certificate_is_served_and_verified_by_its_own_root(
+    world: World, asked: Asked, hostname: str, signer: str
+) -> None:
+    status = await asked[hostname]
+    assert status["secret"]["issuer"] == signer
+    assert status["order"] == ""
+    assert await orders(world.lab, hostname) == []
+    before = status["secret"]["fingerprint"]
+    code, renewed, err = await world.run("renew", hostname, "--wait")
+    assert code == 0, err
+    assert renewed["secret"]["fingerprint"] != before
+    assert {one["fingerprint"] for one in renewed["served"]} == {renewed["secret"]["fingerprint"]}
+
+
+async def test_http_01_goes_on_beside_dns_01_of_the_same_issuer(asked: Asked) -> None:
+    status = await asked["plain.i4.test"]
+    assert status["secret"]["issuer"].startswith("CN=Pebble")
+
+
+async def test_no_history_holds_a_credential(world: World, asked: Asked) -> None:
+    await asyncio.gather(*asked.values())
+    for secret in ("i4e-tsig", "i4e-made"):
+        stored = await world.lab.api.call("GET", f"/api/v1/namespaces/cert-manager/secrets/{secret}")
+        values = [value for key, value in stored["data"].items() if key != "tls.crt"]
+        async for execution in world.client.list_workflows():
+            history = await world.client.get_workflow_handle(execution.id, run_id=execution.run_id).fetch_history()
+            text = history.to_json()
+            assert not any(value in text for value in [*values, world.lab.dns_key])
+            assert re.search(r"PRIVATE KEY|UFJJVkFURSBLRVk", text) is None
