@@ -181,7 +181,7 @@ class Lab:
 
     @property
     def cert_manager_values(self) -> Json:
-        """Values of cert-manager's chart that only the lab needs: its DNS, its port 80, a quick self-check."""
+        """Values of cert-manager's chart that the lab needs: DNS, port 80, a quick self-check, Gateway API."""
         return {
             "crds": {"enabled": True},
             "startupapicheck": {"enabled": False},
@@ -192,6 +192,7 @@ class Lab:
                 f"--dns01-recursive-nameservers={self.dns_address}",
                 "--dns01-recursive-nameservers-only=true",
                 "--dns01-check-retry-period=1s",
+                "--enable-gateway-api",  # its kinds are here before cert-manager is
             ],
         }
 

@@ -59,6 +59,11 @@ _REASONS: tuple[tuple[str, FindingKind, str], ...] = (
         "Give the issuer an HTTP-01 solver without a selector, or one that selects this name.",
     ),
     (
+        r"gateway api is not enabled",
+        findings.ISSUER_CONFIGURATION_INVALID,
+        "Switch it on in cert-manager (Helm value config.enableGatewayAPI: true), or use http01: virtual-service.",
+    ),
+    (
         r"already exists",
         findings.REQUEST_DEADLOCK,
         "Delete the old CertificateRequest and its Order by name (cert-manager#7912), then renew.",

@@ -42,6 +42,7 @@ DOMAINS = (
     ("i4e-acme", "*.wild.i4.test", "wild.i4.test"),
     ("i4e-acme", "shop.customer.test"),
     ("i4e-acme", "plain.i4.test"),
+    ("i4e-gateway", "gateway.i4.test"),
     ("i4e-made", "made.i4.test"),
     ("i4e-made", "*.inner.i4.test"),
     ("i4e-given", "given.i4.test"),
@@ -50,6 +51,21 @@ DOMAINS = (
 """Issuer and names of each domain."""
 
 ZONES = ("i4.test", "customer.test", "delegated.test")
+
+
+GATEWAY = {
+    "apiVersion": "gateway.networking.k8s.io/v1",
+    "kind": "Gateway",
+    "metadata": {"name": "i4-edge", "namespace": "istio-system"},
+    "spec": {
+        "gatewayClassName": "istio",
+        "addresses": [{"type": "Hostname", "value": "istio-ingressgateway.istio-system.svc.cluster.local"}],
+        "listeners": [
+            {"name": "http", "port": 80, "protocol": "HTTP", "allowedRoutes": {"namespaces": {"from": "Same"}}}
+        ],
+    },
+}
+"""The Gateway API's, served by the gateway workload that is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +110,7 @@ async def world(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
         await lab.apply(document)
     for zone in ZONES:
         lab.dns.add_zone(zone)
+    await lab.apply(GATEWAY)
     program = str(Path(sys.executable).parent / "temporal")
     async with (
         await WorkflowEnvironment.start_local(dev_server_existing_path=program) as environment,
@@ -170,7 +187,8 @@ async def issuers(world: World) -> dict[str, dict[str, Any]]:
         assert code == 0, err
         assert result["changed"]
         assert lab.dns_key not in json.dumps(result) + err
-    acme = {"server": lab.acme_directory, "ca_bundle": lab.acme_ca.read_text()}
+    # unasked, this CA takes any of its profiles
+    acme = {"server": lab.acme_directory, "ca_bundle": lab.acme_ca.read_text(), "profile": "default"}
     update = {"nameserver": lab.dns_address, "tsig_key_name": DNS_KEY_NAME.rstrip("."), "tsig_secret": "i4e-tsig"}
     path = world.file(
         "issuers.yaml",
@@ -195,6 +213,11 @@ async def issuers(world: World) -> dict[str, dict[str, Any]]:
                     ],
                 },
                 {"name": "i4e-http", **acme},
+                {
+                    "name": "i4e-gateway",
+                    **acme,
+                    "solvers": [{"http01": {"gateway": {"name": "i4-edge", "namespace": "istio-system"}}}],
+                },
                 {"name": "i4e-made", "ca": {"secret": "i4e-made"}},
                 {"name": "i4e-given", "ca": {"secret": "i4e-given"}},
                 {"name": "i4e-self", "selfsigned": {}},
@@ -236,6 +259,7 @@ async def test_issuers_get_ready_and_tell_what_they_prove(world: World, issuers:
     assert {name: one["wildcard"] for name, one in issuers.items()} == {
         "i4e-acme": True,
         "i4e-http": False,
+        "i4e-gateway": False,
         "i4e-made": True,
         "i4e-given": True,
         "i4e-self": True,
@@ -250,7 +274,9 @@ async def test_issuers_get_ready_and_tell_what_they_prove(world: World, issuers:
 
 
 @pytest.fixture(scope="module")
-async def asked(world: World, issuers: dict[str, Any]) -> AsyncIterator[dict[str, asyncio.Task[dict[str, Any]]]]:
+async def asked(
+    world: World, issuers: dict[str, Any], proofs: set[str], routes: set[tuple[str, str]]
+) -> AsyncIterator[dict[str, asyncio.Task[dict[str, Any]]]]:
     """All domains of these tests, asked for side by side; each ends active."""
     lab = world.lab
     lab.dns.set("_acme-challenge.shop.customer.test", "CNAME", ["shop.delegated.test."])
@@ -277,6 +303,28 @@ async def proofs(world: World, issuers: dict[str, Any]) -> AsyncIterator[set[str
     watching = asyncio.create_task(watch())
     yield seen
     watching.cancel()
+
+
+@pytest.fixture(scope="module")
+async def routes(world: World, issuers: dict[str, Any]) -> AsyncIterator[set[tuple[str, str]]]:
+    """HTTPRoutes by hostname and VirtualServices by name that are seen while the domains are issued."""
+    seen: set[tuple[str, str]] = set()
+
+    async def watch(group: str, plural: str) -> None:
+        async for change, item in world.lab.api.follow(f"/apis/{group}/v1/namespaces/istio-system/{plural}"):
+            if change == "SYNCED":
+                continue
+            if plural == "httproutes":
+                seen.update(("HTTPRoute", hostname) for hostname in item["spec"].get("hostnames") or ())
+            else:
+                seen.add(("VirtualService", item["metadata"]["name"]))
+
+    kinds = (("gateway.networking.k8s.io", "httproutes"), ("networking.istio.io", "virtualservices"))
+    watching = [asyncio.create_task(watch(*kind)) for kind in kinds]
+    yield seen
+    for one in watching:
+        one.cancel()
+    await asyncio.gather(*watching, return_exceptions=True)
 
 
 Asked = dict[str, asyncio.Task[dict[str, Any]]]
@@ -354,6 +402,22 @@ async def test_a_private_cas_certificate_is_served_and_verified_by_its_own_root(
 async def test_http_01_goes_on_beside_dns_01_of_the_same_issuer(asked: Asked) -> None:
     status = await asked["plain.i4.test"]
     assert status["secret"]["issuer"].startswith("CN=Pebble")
+
+
+async def test_http_01_through_the_gateway_api_needs_no_route_of_ours(
+    world: World, issuers: dict[str, Any], routes: set[tuple[str, str]], asked: Asked
+) -> None:
+    status = await asked["gateway.i4.test"]
+    assert status["secret"]["issuer"].startswith("CN=Pebble")
+    # once more beside the redirect of port 80, which must not swallow the challenge
+    code, renewed, err = await world.run("renew", "gateway.i4.test", "--wait")
+    assert code == 0, err
+    assert renewed["secret"]["fingerprint"] != status["secret"]["fingerprint"]
+    made = {name for kind, name in routes if kind == "HTTPRoute"}
+    assert made == {"gateway.i4.test"}
+    ours = {name for kind, name in routes if kind == "VirtualService"}
+    assert names.challenge_route_name("gateway.i4.test") not in ours
+    assert names.challenge_route_name("plain.i4.test") in ours
 
 
 async def test_no_history_holds_a_credential(world: World, asked: Asked) -> None:
