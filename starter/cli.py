@@ -454,10 +454,9 @@ def _within(document: Mapping[str, object], section: str, **given: object) -> ob
 
 async def _onboard(call: Call) -> int:
     request: OnboardingRequest = call.options.prepared
-    if doubtful := getattr(call.options, "doubtful", ()):
-        (issuer,) = (await _inspected(call, request.issuer)).issuers
-        if not issuer.wildcard:
-            raise BadInputError(*doubtful)
+    doubtful = getattr(call.options, "doubtful", ())
+    if doubtful and not await look.proves_wildcards(call.client, request.issuer):
+        raise BadInputError(*doubtful)
     onboarded = await domains.onboard(
         call.client, request, update_id=call.options.idempotency_key, again=call.options.again
     )

@@ -19,11 +19,14 @@ from lifecycle import queues
 from lifecycle.diagnosis import said
 from lifecycle.domain import IssuerRef
 from lifecycle.names import issuer_inspection_id
-from lifecycle.steps import IssuerOverview, IssuerQuestion, IssuerStatus
+from lifecycle.steps import IssuerOverview, IssuerQuestion
 from workflows.issuer import IssuerInspection
 
 LOOK = timedelta(seconds=20)
 """One read of the cluster, tried again where it does not answer; a person waits for it."""
+
+PROMPT = timedelta(seconds=5)
+"""A look takes a tenth of a second; a request waits for it."""
 
 _CALL = timedelta(seconds=5)
 
@@ -36,7 +39,7 @@ class NotSeenError(Exception):
         self.fix = fix
 
 
-async def inspect(client: Client, ref: IssuerRef | None = None) -> IssuerOverview:
+async def inspect(client: Client, ref: IssuerRef | None = None, *, longest: timedelta = LOOK) -> IssuerOverview:
     """What one issuer, or each, says of itself.
 
     Raises:
@@ -52,10 +55,10 @@ async def inspect(client: Client, ref: IssuerRef | None = None) -> IssuerOvervie
                 task_queue=queues.WORKFLOWS,
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-                execution_timeout=LOOK,
+                execution_timeout=longest,
                 rpc_timeout=_CALL,
             )
-            async with asyncio.timeout(LOOK.total_seconds()):
+            async with asyncio.timeout(longest.total_seconds()):
                 return await handle.result()
         except TimeoutError:
             raise TemporalAwayError("no worker answers for the issuers; is one running?") from None
@@ -72,9 +75,13 @@ async def inspect(client: Client, ref: IssuerRef | None = None) -> IssuerOvervie
             raise TemporalAwayError(f"Temporal refused ({error.status.name}): {said(error.message)}") from None
 
 
-async def inspected(client: Client, ref: IssuerRef) -> IssuerStatus:
-    """The same of one issuer; one that is missing has that finding. Raises as `inspect`."""
-    return (await inspect(client, ref)).issuers[0]
+async def proves_wildcards(client: Client, ref: IssuerRef) -> bool:
+    """Whether the issuer is known to prove a wildcard: where nobody can say so in time, a door takes none."""
+    try:
+        (issuer,) = (await inspect(client, ref, longest=PROMPT)).issuers
+    except (NotSeenError, TemporalAwayError):
+        return False
+    return issuer.wildcard
 
 
 def _innermost(error: BaseException) -> BaseException:

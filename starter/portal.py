@@ -213,13 +213,10 @@ class Portal:
             return parsed
         provable = dataclasses.replace(defaults, wildcard_allowed=True)
         second = parse_onboarding(body, tenant=tenant, defaults=provable)
-        if isinstance(second, OnboardingRequest):
-            try:
-                issuer = await self._bounded(issuers.inspected(self._client, second.issuer))
-            except issuers.NotSeenError as error:
-                raise TemporalAwayError(f"the issuer could not be looked at: {error}") from None
-            if issuer.wildcard:
-                return second
+        if not isinstance(second, OnboardingRequest):
+            raise ProblemError("invalid-request", errors=parsed)
+        if await self._bounded(issuers.proves_wildcards(self._client, second.issuer)):
+            return second
         raise ProblemError("invalid-request", errors=parsed)
 
     async def listed(self, request: Request, tenant: str) -> Response:
