@@ -1,17 +1,11 @@
-"""Domains by every type of issuer that the lab has, from the command line to the served certificate.
-
-The workers have the rights of `deploy/rbac.yaml`, each its own account's, and the workflows are those of production.
-"""
+"""Domains by every type of issuer that the lab has, from the command line to the served certificate."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import base64
 import json
-import os
-import re
 import ssl
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,19 +18,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
-from temporalio.client import Client
-from temporalio.testing import WorkflowEnvironment
 
-from lab.accounts import service_account_kubeconfig
 from lab.cluster import DNS_KEY_NAME, GATEWAY_ADDRESSES, Lab
+from lab.stage import CommandError
 from lifecycle import names
-from starter import search_attributes
-from worker import assembly, versions
-from worker.settings import Settings, load
+from tests.e2e.play import Play
 
 pytestmark = pytest.mark.lab
 
-ROOT = Path(__file__).parents[2]
 ROUTE = ("--route", "/=frontend-service:80")
 DOMAINS = (
     ("i4e-acme", "*.wild.i4.test", "wild.i4.test"),
@@ -70,32 +59,22 @@ GATEWAY = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """A lab with workers, and the command line as a process of its own."""
+    """The stage, and a directory for what is written for the command line."""
 
-    lab: Lab
-    client: Client
+    play: Play
     directory: Path
 
-    async def run(self, *arguments: str, **environment: str) -> tuple[int, Any, str]:
-        """A command with ``--json``: exit code, result, and what it said besides."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "starter.cli",
-            "--json",
-            *arguments,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=ROOT,
-            env={
-                "PATH": "",
-                "KUBECONFIG": str(self.lab.kubeconfig),
-                "TEMPORAL_ADDRESS": self.client.service_client.config.target_host,
-                **environment,
-            },
-        )
-        out, err = await asyncio.wait_for(process.communicate(), 150)
-        return process.returncode or 0, json.loads(out) if out.strip() else None, err.decode()
+    @property
+    def lab(self) -> Lab:
+        return self.play.lab
+
+    async def run(self, *arguments: str) -> tuple[int, Any, str]:
+        """A command: exit code, result, and what it said besides."""
+        try:
+            async with asyncio.timeout(150):
+                return 0, await self.play.stage.command(*arguments), ""
+        except CommandError as error:
+            return error.code, json.loads(error.output) if error.output.strip() else None, error.errors
 
     def file(self, name: str, document: dict[str, Any]) -> str:
         path = self.directory / name
@@ -104,41 +83,12 @@ class World:
 
 
 @pytest.fixture(scope="module")
-async def world(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    """Two workers on the lab, one for each account."""
-    for document in yaml.safe_load_all((ROOT / "deploy" / "rbac.yaml").read_text()):
-        await lab.apply(document)
+async def world(play: Play, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The stage with the zones and the Gateway API's Gateway of these tests."""
     for zone in ZONES:
-        lab.dns.add_zone(zone)
-    await lab.apply(GATEWAY)
-    program = str(Path(sys.executable).parent / "temporal")
-    async with (
-        await WorkflowEnvironment.start_local(dev_server_existing_path=program) as environment,
-        contextlib.AsyncExitStack() as stack,
-    ):
-        await search_attributes.apply(environment.client)
-        for account, queues in (("worker", "workflows,cluster,probe"), ("installer", "platform")):
-            path = lab.directory / f"i4-{account}"
-            settings = load(
-                {
-                    "PATH": os.environ["PATH"],
-                    "CERTWRIGHT_QUEUES": queues,
-                    "CERTWRIGHT_KUBECONFIG": str(
-                        await service_account_kubeconfig(lab, "certwright", f"certwright-{account}", path)
-                    ),
-                    "CERTWRIGHT_EDGE_HTTP_PORT": str(lab.http_port),
-                    "CERTWRIGHT_EDGE_HTTPS_PORT": str(lab.https_port),
-                    "CERTWRIGHT_EDGE_ROOTS_FILE": str(await lab.acme_root()),
-                    "CERTWRIGHT_EDGE_ALLOWED_NETWORKS": "127.0.0.0/8",
-                    "CERTWRIGHT_NAMESERVERS": lab.dns_address,
-                    "CERTWRIGHT_HELM": str(lab.programs.binaries / "helm"),
-                }
-            )
-            assert isinstance(settings, Settings), settings
-            for one in await stack.enter_async_context(assembly.assembled(settings, environment.client)):
-                await stack.enter_async_context(one)
-        await versions.promote(environment.client)
-        yield World(lab=lab, client=environment.client, directory=tmp_path_factory.mktemp("i4"))
+        play.lab.dns.add_zone(zone)
+    await play.lab.apply(GATEWAY)
+    return World(play=play, directory=tmp_path_factory.mktemp("i4"))
 
 
 def given_root(directory: Path) -> tuple[str, str]:
@@ -183,7 +133,7 @@ async def issuers(world: World) -> dict[str, dict[str, Any]]:
         ("i4e-made", "--generate-ca", "Made Root"),
         ("i4e-given", "--certificate", certificate, "--key", key),
     ):
-        code, result, err = await world.run("issuer", "credentials", *arguments)
+        code, result, err = await world.run("issuer", "credentials", *arguments, "--kubeconfig", str(lab.kubeconfig))
         assert code == 0, err
         assert result["changed"]
         assert lab.dns_key not in json.dumps(result) + err
@@ -420,13 +370,12 @@ async def test_http_01_through_the_gateway_api_needs_no_route_of_ours(
     assert names.challenge_route_name("plain.i4.test") in ours
 
 
-async def test_no_history_holds_a_credential(world: World, asked: Asked) -> None:
+async def test_no_history_holds_the_key_of_the_dns(world: World, asked: Asked) -> None:
+    """Private keys and tokens are looked for in all histories of the stage, after all tests."""
     await asyncio.gather(*asked.values())
-    for secret in ("i4e-tsig", "i4e-made"):
-        stored = await world.lab.api.call("GET", f"/api/v1/namespaces/cert-manager/secrets/{secret}")
-        values = [value for key, value in stored["data"].items() if key != "tls.crt"]
-        async for execution in world.client.list_workflows():
-            history = await world.client.get_workflow_handle(execution.id, run_id=execution.run_id).fetch_history()
-            text = history.to_json()
-            assert not any(value in text for value in [*values, world.lab.dns_key])
-            assert re.search(r"PRIVATE KEY|UFJJVkFURSBLRVk", text) is None
+    temporal = world.play.stage.temporal
+    written = base64.b64encode(world.lab.dns_key.encode()).decode()
+    async for execution in temporal.list_workflows():
+        history = await temporal.get_workflow_handle(execution.id, run_id=execution.run_id).fetch_history()
+        text = b"".join(event.SerializeToString() for event in history.events)
+        assert not any(key.encode() in text for key in (world.lab.dns_key, written)), execution.id
