@@ -25,6 +25,7 @@ from temporalio import activity
 from activities.attended import attended
 from activities.gateways import gateway_addresses, read_client_ca
 from activities.issuance import read_secret, secret_missing
+from activities.trust import expected_roots
 from lifecycle import client_ca, edge, findings, names, x509
 from lifecycle.diagnosis import said
 from lifecycle.domain import OnboardingRequest, Route, TlsMode
@@ -95,8 +96,11 @@ class EdgeActivities:
         """As `verify_edge`; `look` is told what is waited for."""
         deadline = asyncio.get_running_loop().time() + _CATCH_UP_SECONDS
         pause = _FIRST_PAUSE
+        settings = dataclasses.replace(
+            self._settings, roots_pem=await expected_roots(self._cluster, request, self._settings.roots_pem)
+        )
         while True:
-            report = await self._look(request)
+            report = await self._look(request, settings)
             lasting = {finding.code for finding in report.findings} == {findings.EDGE_ADDRESS_REFUSED.code}
             if report.serving or lasting or asyncio.get_running_loop().time() > deadline:
                 return report
@@ -104,7 +108,7 @@ class EdgeActivities:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LAST_PAUSE)
 
-    async def _look(self, request: OnboardingRequest) -> EdgeReport:
+    async def _look(self, request: OnboardingRequest, settings: EdgeSettings) -> EdgeReport:
         facts, problems = await read_secret(self._cluster, request)
         addresses = await gateway_addresses(self._cluster, request.gateway, self._settings.nameservers)
         fingerprint = facts.fingerprint if facts else ""
@@ -121,7 +125,7 @@ class EdgeActivities:
 
         async def one(address: str, hostname: str) -> EdgeEvidence:
             async with limit:
-                return await probe(self._settings, request, address, hostname, fingerprint, known_client=ours)
+                return await probe(settings, request, address, hostname, fingerprint, known_client=ours)
 
         seen = await asyncio.gather(*(one(address, name) for address in addresses for name in request.hostnames))
         http, https = self._settings.http_port, self._settings.https_port

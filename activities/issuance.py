@@ -15,7 +15,7 @@ from kubernetes.aio.dynamic import DynamicClient
 from temporalio.exceptions import ApplicationError
 
 from activities import kubernetes
-from lifecycle import diagnosis, findings, issuance, names, targets, x509
+from lifecycle import diagnosis, findings, issuance, names, solvers, targets, x509
 from lifecycle.diagnosis import said
 from lifecycle.domain import CertificateFacts, Observation, OnboardingRequest
 from lifecycle.findings import Finding
@@ -162,9 +162,9 @@ class IssuanceWatch:
     def _is_ours(self, challenge: Manifest) -> bool:
         """An Order's name begins with that of its CertificateRequest, and that with its Certificate's."""
         owners = [owner["name"] for owner in challenge["metadata"].get("ownerReferences") or []]
-        return challenge["spec"]["dnsName"] in self._request.hostnames and any(
-            name.startswith(f"{self._name}-") for name in owners
-        )
+        spec = challenge["spec"]
+        hostname = f"*.{spec['dnsName']}" if spec.get("wildcard") else spec["dnsName"]
+        return hostname in self._request.hostnames and any(name.startswith(f"{self._name}-") for name in owners)
 
     def _saw(self, step: str, detail: str) -> None:
         detail = said(detail)  # a failed self-check quotes its URL, token and all
@@ -282,6 +282,8 @@ class IssuanceWatch:
         """One exact path for each challenge that cert-manager has presented; no route without one."""
         for uid in self._open:
             item = self._challenges[uid]
+            if not solvers.needs_route(item["spec"].get("solver") or {}):
+                continue  # a DNS record, or a route that cert-manager makes itself
             if uid not in self._routes and (item.get("status") or {}).get("presented"):
                 service = await self._solver(uid)
                 if service is not None:

@@ -1,12 +1,14 @@
-"""Set an issuer up: apply it, and watch until cert-manager says that it is ready or why it is not.
+"""Set an issuer up: see that its Secrets are there, apply it, and watch until it is ready or says why it is not.
 
-Left out: what an issuer looks like (`lifecycle.manifests`) and what its words mean (`lifecycle.diagnosis`).
+Of Secrets only the names of their keys are looked at. Left out: what an issuer looks like and needs
+(`lifecycle.issuers`), and what its words mean (`lifecycle.diagnosis`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 
 from kubernetes.aio.dynamic import DynamicClient
 from kubernetes.aio.dynamic.exceptions import DynamicApiError
@@ -15,17 +17,28 @@ from temporalio.exceptions import ApplicationError
 
 from activities import kubernetes
 from activities.attended import attended
-from lifecycle import findings, manifests
+from lifecycle import findings
 from lifecycle.diagnosis import issuer_status, said
-from lifecycle.domain import IssuerKind, IssuerRef
+from lifecycle.domain import DEFAULT_GATEWAY, IssuerKind, IssuerRef
 from lifecycle.findings import Finding, Handling
-from lifecycle.manifests import FIELD_MANAGER
-from lifecycle.platform import Permission, refused_permission
-from lifecycle.steps import IssuerRequest, IssuerStatus
+from lifecycle.issuers import (
+    SecretReference,
+    credential_finding,
+    credentials_unseen,
+    issuer_manifest,
+    secret_namespace,
+    secret_references,
+)
+from lifecycle.manifests import FIELD_MANAGER, Manifest
+from lifecycle.platform import Permission, permission_finding, refused_permission
+from lifecycle.steps import IssuerOverview, IssuerQuestion, IssuerRequest, IssuerStatus
 
 _CERT_MANAGER = "cert-manager.io/v1"
 _LONGEST_SECONDS = 150.0
 """cert-manager tries again within two minutes where the CA does not answer; the activity's own limit is longer."""
+
+_MOST_SHOWN = 100
+"""Issuers in an overview: it lies in a workflow's history."""
 
 _REFUSED = {400, 403, 422}
 """How the API server hands on what a validating webhook or the schema says."""
@@ -42,16 +55,45 @@ class IssuerActivities:
     async def apply_issuer(self, request: IssuerRequest) -> IssuerStatus:
         """Apply the issuer through cert-manager's webhook; fields that somebody else owns are not taken over.
 
-        What cert-manager or the API server has against it is a finding. Raises ApplicationError.
+        Nothing is applied where a Secret that it refers to is not as needed. That, and what cert-manager or the API
+        server has against it, is a finding. Raises ApplicationError.
         """
-        ref, step = request.ref, "apply"
-        found = await self._apply(request)
-        if found is not None:
-            return IssuerStatus(ref=ref, step=step, ready=False, findings=(found,))
-        return IssuerStatus(ref=ref, step=step, ready=False)
+        manifest = issuer_manifest(request)
+        found = await self._credentials(request, manifest)
+        if not findings.errors(found) and (refused := await self._apply(request, manifest)) is not None:
+            found = (*found, refused)
+        return IssuerStatus(ref=request.ref, step="apply", ready=False, findings=found)
 
-    async def _apply(self, request: IssuerRequest) -> Finding | None:
-        ref, manifest = request.ref, manifests.acme_issuer(request)
+    async def _credentials(self, request: IssuerRequest, manifest: Manifest) -> tuple[Finding, ...]:
+        namespace = secret_namespace(request.ref, request.cert_manager_namespace)
+        others = {request.cert_manager_namespace, DEFAULT_GATEWAY.namespace, request.ref.namespace} - {namespace, ""}
+        wanted = secret_references(manifest)
+        found = await asyncio.gather(*(self._credential(one, namespace, sorted(others)) for one in wanted))
+        return tuple(one for one in dict.fromkeys(found) if one is not None)
+
+    async def _credential(self, reference: SecretReference, namespace: str, others: list[str]) -> Finding | None:
+        try:
+            keys = await self._keys(namespace, reference.name)
+        except ApplicationError as error:
+            if not error.non_retryable:
+                raise
+            rule = permission_finding(Permission("get", "", "secrets", namespace)).fix
+            return credentials_unseen(reference, namespace, rule)
+        elsewhere = []
+        if keys is None:
+            for other in others:
+                with contextlib.suppress(ApplicationError):  # where we may not look nothing is said
+                    if await self._keys(other, reference.name) is not None:
+                        elsewhere.append(other)
+        return credential_finding(reference, namespace, keys, elsewhere=tuple(elsewhere))
+
+    async def _keys(self, namespace: str, name: str) -> frozenset[str] | None:
+        """The names of a Secret's keys, of those that hold anything; None where it is not there."""
+        secret = await kubernetes.read(self._cluster, "v1", "Secret", namespace, name)
+        return None if secret is None else frozenset(key for key, value in (secret.get("data") or {}).items() if value)
+
+    async def _apply(self, request: IssuerRequest, manifest: Manifest) -> Finding | None:
+        ref = request.ref
         action, subject = f"apply {ref.kind.value} {ref.name}", _subject(ref)
         permission = Permission("patch", "cert-manager.io", f"{ref.kind.value.lower()}s", ref.namespace)
         try:
@@ -106,6 +148,23 @@ class IssuerActivities:
         seen = [IssuerStatus(ref=request.ref, step="watch", ready=False, detail="waiting for cert-manager")]
         return await attended(self._watch(request.ref, seen), lambda: seen[0].detail or "waiting for the issuer")
 
+    @activity.defn
+    async def inspect_issuers(self, question: IssuerQuestion) -> IssuerOverview:
+        """What one issuer, or each, says of itself and can prove; a missing one has that finding.
+
+        Raises ApplicationError.
+        """
+        if question.ref is not None:
+            ref = question.ref
+            item = await kubernetes.read(self._cluster, _CERT_MANAGER, ref.kind.value, ref.namespace, ref.name)
+            return IssuerOverview(issuers=(issuer_status(ref, item, step="inspect"),))
+        seen: list[IssuerStatus] = []
+        for kind in (IssuerKind.CLUSTER_ISSUER, IssuerKind.ISSUER):
+            async for page in kubernetes.pages(self._cluster, _CERT_MANAGER, kind.value):
+                seen += [issuer_status(_ref(kind, item), item, step="inspect") for item in page]
+        seen.sort(key=lambda one: (one.ref.kind.value, one.ref.namespace, one.ref.name))
+        return IssuerOverview(issuers=tuple(seen[:_MOST_SHOWN]), more=max(len(seen) - _MOST_SHOWN, 0))
+
     async def _watch(self, ref: IssuerRef, seen: list[IssuerStatus]) -> IssuerStatus:
         """The decisive status; `seen` holds the latest one meanwhile."""
         with contextlib.suppress(TimeoutError):
@@ -132,9 +191,12 @@ def _silent(status: IssuerStatus) -> IssuerStatus:
         problem=f"cert-manager has said nothing about it within the time allowed ({status.detail}).",
         fix=f"kubectl describe {kind} {ref.name}; kubectl get pods -A -l app.kubernetes.io/name=cert-manager",
     )
-    return IssuerStatus(
-        ref=ref, step=status.step, ready=False, account=status.account, detail=status.detail, findings=(found,)
-    )
+    return dataclasses.replace(status, findings=(found,))
+
+
+def _ref(kind: IssuerKind, item: Manifest) -> IssuerRef:
+    metadata = item["metadata"]
+    return IssuerRef(name=metadata["name"], kind=kind, namespace=metadata.get("namespace", ""))
 
 
 def _subject(ref: IssuerRef) -> str:

@@ -7,6 +7,7 @@ answers mean.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Iterable
 
 import dns.asyncresolver
@@ -48,7 +49,11 @@ def resolvers(nameservers: Iterable[str], timeout: float) -> tuple[tuple[str, dn
 
 
 async def ask(hostnames: Iterable[str], nameservers: Iterable[str], timeout: float) -> tuple[DnsAnswer, ...]:
-    """Every name server's answers about every name, in their order. Raises ValueError as `resolvers`."""
+    """Every name server's answers about every name, in their order. Raises ValueError as `resolvers`.
+
+    Of a wildcard a name below it is asked that nobody has set, a new one each time: what a client would ask for is
+    synthesized from the wildcard's record (RFC 4592, section 2.2.1), and no cache knows it.
+    """
     limit = asyncio.Semaphore(_AT_ONCE)
     asked = resolvers(nameservers, timeout)
 
@@ -90,7 +95,7 @@ async def _answer(hostname: str, nameserver: str, resolver: dns.asyncresolver.Re
         )
 
     cnames: list[str] = []
-    target = hostname
+    target = hostname.replace("*", f"certwright-{secrets.token_hex(4)}", 1) if hostname.startswith("*.") else hostname
     try:
         for _ in range(LONGEST_CHAIN):
             # absolute, so that no search list is tried

@@ -9,11 +9,13 @@ installing it is the product's work; `Lab.cert_manager_values` says what the lab
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import dataclasses
 import functools
 import json
 import os
+import secrets
 import ssl
 import sys
 import time
@@ -39,6 +41,8 @@ from lab.ports import Ports, free_ports
 from lab.processes import ProcessGuard
 from lab.servers import Progress, Servers
 
+DNS_KEY_NAME = "certwright-lab."
+ACME_EAB_KEY_ID = "certwright-lab"
 GATEWAY_ADDRESSES = ("127.0.0.1", "127.0.0.2")
 ACME_PROFILES = {
     "default": {"description": "ninety days, as Let's Encrypt's classic", "validityPeriod": 90 * 86_400},
@@ -58,6 +62,8 @@ class Lab:
 
     Attributes:
         http_port, https_port: of every address in `GATEWAY_ADDRESSES`, the gateway's Service as clients reach it.
+        dns_key: base64 secret of the TSIG key `DNS_KEY_NAME` (HMAC-SHA256), by which the DNS takes updates.
+        acme_eab_key: base64url key `ACME_EAB_KEY_ID`, to which the ACME CA binds accounts where that is asked for.
         acme_directory: URL of the ACME CA's directory; `acme_ca` is the PEM file to trust for it.
         acme_management: URL under which the CA shows its root (`/roots/0`); see `acme_root`.
         acme_front: the CA's address, which can refuse connections while the CA goes on.
@@ -71,6 +77,8 @@ class Lab:
     api: Api
     dns: DnsServer
     dns_address: str
+    dns_key: str
+    acme_eab_key: str
     balancer: LoadBalancer
     ports: Ports
     http_port: int
@@ -173,7 +181,7 @@ class Lab:
 
     @property
     def cert_manager_values(self) -> Json:
-        """Values of cert-manager's chart that only the lab needs: its DNS, its port 80, a quick self-check."""
+        """Values of cert-manager's chart that the lab needs: DNS, port 80, a quick self-check, Gateway API."""
         return {
             "crds": {"enabled": True},
             "startupapicheck": {"enabled": False},
@@ -184,6 +192,7 @@ class Lab:
                 f"--dns01-recursive-nameservers={self.dns_address}",
                 "--dns01-recursive-nameservers-only=true",
                 "--dns01-check-retry-period=1s",
+                "--enable-gateway-api",  # its kinds are here before cert-manager is
             ],
         }
 
@@ -294,7 +303,8 @@ async def run_lab(
         kubeconfig = await _control_plane(servers, directory, built.binaries, names)
         api = await stack.enter_async_context(Api.connect(kubeconfig))
         said("the Kubernetes API server answers")
-        dns = DnsServer()
+        dns_key = base64.b64encode(secrets.token_bytes(32)).decode("ascii")
+        dns = DnsServer(keys={DNS_KEY_NAME: dns_key})
         stack.push_async_callback(dns.stop)
         dns_host, dns_port = await dns.start(port=free_ports(1)[0])
         http, https, inner_http, inner_https, acme, inner_acme, acme_management = free_ports(7)
@@ -312,6 +322,8 @@ async def run_lab(
             api=api,
             dns=dns,
             dns_address=f"{dns_host}:{dns_port}",
+            dns_key=dns_key,
+            acme_eab_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode("ascii").rstrip("="),
             balancer=balancer,
             ports=Ports.choose(),
             http_port=http,
@@ -434,6 +446,7 @@ async def _acme(lab: Lab, names: Authority, port: int, management: int) -> None:
             "httpPort": lab.http_port,
             "tlsPort": lab.https_port,
             "externalAccountBindingRequired": False,
+            "externalAccountMACKeys": {ACME_EAB_KEY_ID: lab.acme_eab_key},
             "retryAfter": {"authz": 1, "order": 1},
             "profiles": ACME_PROFILES,
         }

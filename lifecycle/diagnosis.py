@@ -7,12 +7,14 @@ cert-manager hands on what the CA says as text, so texts are matched here, by th
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from lifecycle import findings
+from lifecycle import findings, issuers
 from lifecycle.domain import IssuerKind, IssuerRef
 from lifecycle.findings import Finding, FindingKind, Severity
 from lifecycle.steps import IssuerStatus
@@ -57,6 +59,11 @@ _REASONS: tuple[tuple[str, FindingKind, str], ...] = (
         "Give the issuer an HTTP-01 solver without a selector, or one that selects this name.",
     ),
     (
+        r"gateway api is not enabled",
+        findings.ISSUER_CONFIGURATION_INVALID,
+        "Switch it on in cert-manager (Helm value config.enableGatewayAPI: true), or use http01: virtual-service.",
+    ),
+    (
         r"already exists",
         findings.REQUEST_DEADLOCK,
         "Delete the old CertificateRequest and its Order by name (cert-manager#7912), then renew.",
@@ -95,6 +102,8 @@ def issuance_findings(
 def _challenge(challenge: Document) -> Finding | None:
     status = challenge.get("status") or {}
     reason, hostname = said(status.get("reason") or ""), str(challenge["spec"]["dnsName"])
+    if challenge["spec"].get("type") == "DNS-01":
+        return _dns_challenge(hostname, status, reason)
     if status.get("state") in _FAILED_STATES:
         return _classified(reason, hostname) or findings.CHALLENGE_FAILED.found(
             subject=hostname,
@@ -108,6 +117,25 @@ def _challenge(challenge: Document) -> Finding | None:
             subject=hostname,
             problem=f"cert-manager does not see its own answer yet: {reason}",
             fix=f"curl -v http://{hostname}/.well-known/acme-challenge/ must reach the gateway; it is tried again.",
+        )
+    return None
+
+
+def _dns_challenge(hostname: str, status: Document, reason: str) -> Finding | None:
+    """Of a DNS-01 challenge (RFC 8555, section 8.4): the record lies at _acme-challenge, or where an alias leads."""
+    record = f"_acme-challenge.{hostname.removeprefix('*.')}"
+    if status.get("state") in _FAILED_STATES:
+        return _classified(reason, hostname) or findings.CHALLENGE_FAILED.found(
+            subject=hostname,
+            problem=f"The CA could not prove the name: {reason or 'it gave no reason'}",
+            fix=f"dig TXT {record} at every name server of the zone; mend the zone or its alias, then renew.",
+        )
+    if classified := _classified(reason, hostname):
+        return classified
+    if reason and status.get("state") not in {"valid", "processing"}:
+        fix = f"dig TXT {record}; check the solver's credentials and zone, and the alias if there is one."
+        return findings.CHALLENGE_NOT_REACHABLE.found(
+            subject=hostname, problem=f"Its DNS record is not there yet: {reason}", fix=fix
         )
     return None
 
@@ -189,8 +217,10 @@ _ISSUER_REASONS = {
     "InvalidConfig": findings.ISSUER_CONFIGURATION_INVALID,
     "InvalidURL": findings.ISSUER_CONFIGURATION_INVALID,
     "InvalidSolver": findings.ISSUER_CONFIGURATION_INVALID,
+    "ErrGetKeyPair": findings.CREDENTIALS_MISSING,
+    "ErrInvalidKeyPair": findings.ISSUER_CONFIGURATION_INVALID,
 }
-"""Reasons of the Ready condition of ACME issuers (cert-manager 1.21, pkg/issuer/acme/setup.go)."""
+"""Reasons of the Ready condition of ACME and CA issuers (cert-manager 1.21, pkg/issuer/*/setup.go)."""
 
 _UNREACHABLE = re.compile(
     r"dial tcp|i/o timeout|connection refused|connection reset|no such host|context deadline|\bEOF\b|HTTP 5\d\d",
@@ -199,10 +229,25 @@ _UNREACHABLE = re.compile(
 
 
 def issuer_status(ref: IssuerRef, issuer: Document | None, *, step: str = "") -> IssuerStatus:
-    """What an Issuer or ClusterIssuer says of itself; `issuer` None where there is none.
+    """What an Issuer or ClusterIssuer says of itself, and what it is; `issuer` None where there is none.
 
     Not ready and without a finding means that cert-manager has not looked at its present form yet: wait.
     """
+    said_of_itself = _issuer_says(ref, issuer, step)
+    if issuer is None:
+        return said_of_itself
+    acme, kind = (issuer.get("spec") or {}).get("acme") or {}, issuers.issuer_type(issuer)
+    return dataclasses.replace(
+        said_of_itself,
+        type=kind.value if kind else "",
+        server=str(acme.get("server") or ""),
+        profile=str(acme.get("profile") or ""),
+        wildcard=issuers.proves_wildcards(issuer),
+        solvers=json.dumps(acme.get("solvers") or [], sort_keys=True) if acme else "",
+    )
+
+
+def _issuer_says(ref: IssuerRef, issuer: Document | None, step: str) -> IssuerStatus:
     subject = f"{ref.kind.value} {ref.namespace}/{ref.name}" if ref.namespace else f"{ref.kind.value} {ref.name}"
     if issuer is None:
         missing = findings.ISSUER_MISSING.found(
@@ -223,7 +268,10 @@ def issuer_status(ref: IssuerRef, issuer: Document | None, *, step: str = "") ->
         if ref.kind is IssuerKind.CLUSTER_ISSUER
         else f"issuer -n {ref.namespace} {ref.name}"
     )
-    fix = f"{describe}; correct its server, contact or account Secret and apply it again."
+    corrected = "server, contact or account Secret" if "acme" in issuer.get("spec", {}) else "spec or Secret"
+    fix = f"{describe}; correct its {corrected} and apply it again."
+    if kind is findings.CREDENTIALS_MISSING and "not found" not in words:
+        kind = findings.ISSUER_CONFIGURATION_INVALID  # it is there, and holds no key pair
     if kind is findings.ACCOUNT_NOT_REGISTERED and _UNREACHABLE.search(words):
         kind, fix = findings.ISSUER_CA_UNREACHABLE, "Let cert-manager reach the CA's directory; it tries again itself."
     found = kind.found(subject=subject, problem=words or "It is not ready and says no reason.", fix=fix)

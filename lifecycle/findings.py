@@ -116,6 +116,8 @@ ISSUER_NOT_READY = _kind("CW1202", "IssuerNotReady", Severity.ERROR, Handling.OP
 ACCOUNT_NOT_REGISTERED = _kind("CW1203", "AccountNotRegistered", Severity.ERROR, Handling.OPERATOR)
 ISSUER_CONFIGURATION_INVALID = _kind("CW1204", "IssuerConfigurationInvalid", Severity.ERROR, Handling.OPERATOR)
 ISSUER_CA_UNREACHABLE = _kind("CW1205", "IssuerCaUnreachable", Severity.ERROR, Handling.RETRY)
+CREDENTIALS_MISSING = _kind("CW1206", "CredentialsMissing", Severity.ERROR, Handling.OPERATOR)
+CREDENTIALS_NOT_CHECKED = _kind("CW1207", "CredentialsNotChecked", Severity.WARNING, Handling.OPERATOR)
 
 ORDER_FAILED = _kind("CW1301", "OrderFailed", Severity.ERROR, Handling.OPERATOR)
 RATE_LIMITED = _kind("CW1302", "RateLimited", Severity.ERROR, Handling.CA)

@@ -3,8 +3,8 @@
 Objects are made here from a request alone, so that they stay out of workflow histories, and asking twice makes the
 same object. The guide's forms are corrected: the HTTP redirect is the VirtualService's catch-all, since
 `httpsRedirect` on a Gateway swallows challenges; the challenge route names the solver's own Service; the Certificate
-lies in the gateway workload's namespace, since SDS serves no other. Left out: applying them, and issuers other than
-ACME with HTTP-01.
+lies in the gateway workload's namespace, since SDS serves no other. Left out: applying them, and issuers by their
+whole spec (`lifecycle.issuers`).
 """
 
 from __future__ import annotations

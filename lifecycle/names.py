@@ -343,6 +343,11 @@ def gateway_id(namespace: str, name: str, *further: str) -> str:
     return workflow_id("gateway", namespace, name, *further)
 
 
+def issuer_inspection_id(ref: IssuerRef | None) -> str:
+    """`IssuerInspection`, which several may ask for at once; of all issuers where `ref` is None."""
+    return workflow_id("issuer-inspection", *(issuer_id(ref).split("/")[1:] if ref else ("all",)))
+
+
 def issuer_id(ref: IssuerRef) -> str:
     """`IssuerSetup`; a ClusterIssuer lies in ``cluster``, which no Issuer's id can be taken for."""
     return workflow_id("issuer", f"namespace/{ref.namespace}" if ref.namespace else "cluster", ref.name)

@@ -15,8 +15,10 @@ from lifecycle.claims import object_collision, other_claims
 from lifecycle.diagnosis import issuer_status, secret_collision
 from lifecycle.domain import IssuerKind, Observation, OnboardingRequest, RoutingStatus
 from lifecycle.findings import Finding
+from lifecycle.issuers import IssuerType, issuer_type, solvers_of
 from lifecycle.platform import Permission, permission_findings
 from lifecycle.routing import DnsAnswer, routing_verdict
+from lifecycle.solvers import solver_findings
 from lifecycle.steps import PreflightReport
 
 Document = Mapping[str, Any]
@@ -106,14 +108,18 @@ def _issuer(request: OnboardingRequest, evidence: PreflightEvidence) -> tuple[Fi
         )
         return (apart,)
     status = issuer_status(ref, evidence.issuer)
+    unproved: tuple[Finding, ...] = ()
+    if evidence.issuer is not None and issuer_type(evidence.issuer) is IssuerType.ACME:
+        described = f"{ref.kind.value} {ref.name}"
+        unproved = solver_findings(described, request.hostnames, solvers_of(evidence.issuer))
     if status.ready or status.findings:
-        return status.findings
+        return (*status.findings, *unproved)
     waiting = findings.ISSUER_NOT_READY.found(
         subject=f"{ref.kind.value} {ref.name}",
         problem=f"It is not ready: {status.detail}.",
         fix=f"kubectl describe {ref.kind.value.lower()} {ref.name}; kubectl get pods -A -l app=cert-manager",
     )
-    return (waiting,)
+    return (waiting, *unproved)
 
 
 def _evidence(request: OnboardingRequest, evidence: PreflightEvidence, now: datetime) -> tuple[Observation, ...]:

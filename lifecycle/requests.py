@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 from lifecycle import gateway_requests
 from lifecycle.domain import (
@@ -31,7 +30,7 @@ from lifecycle.domain import (
     Route,
 )
 from lifecycle.names import Hostname, parse_hostname
-from lifecycle.steps import IssuerRequest, PlatformRequest
+from lifecycle.steps import PlatformRequest
 
 MAX_HOSTNAMES = 100
 """Names in one certificate (Let's Encrypt: "Profiles", classic; the others allow 25)."""
@@ -52,7 +51,6 @@ _SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-
 _SERVICE = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _PREFIX = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
 _VERSION = re.compile(r"v?(\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?)")
-_EMAIL = re.compile(r"[^@\s\"<>]+@[^@\s\"<>]+\.[^@\s\"<>.]+")
 _LABEL_KEY = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 
@@ -140,49 +138,6 @@ def parse_onboarding(
     return form.errors or request
 
 
-def parse_issuer(document: object) -> IssuerRequest | tuple[FieldError, ...]:
-    """The request for an ACME issuer, or all that is wrong with it.
-
-    Fields: name, kind, namespace, server, email, ca_bundle, account_secret, profile, cert_manager_namespace.
-    """
-    form = _Form()
-    if not isinstance(document, Mapping):
-        form.refuse("", document, "is not an object", "send an object with name and server")
-        return form.errors
-    texts = ("server", "email", "ca_bundle", "account_secret", "profile", "cert_manager_namespace")
-    form.known(document, "", ("name", "kind", "namespace", *texts))
-    name = form.matching(document, "name", _SUBDOMAIN, "an object's name, e.g. letsencrypt", required=True)
-    kind = form.choice(document, "kind", IssuerKind, IssuerKind.CLUSTER_ISSUER)
-    namespace = form.matching(document, "namespace", _LABEL, "a namespace")
-    if kind is IssuerKind.CLUSTER_ISSUER and namespace:
-        form.refuse("namespace", namespace, "is set, but a ClusterIssuer has none", "remove it, or set kind: Issuer")
-    if kind is IssuerKind.ISSUER and not namespace and "namespace" not in form.fields:
-        form.refuse("namespace", "", "is missing", "name the namespace of the Issuer")
-    server = form.text(document, "server", required=True)
-    if server:
-        _directory(form, server)
-    email = form.matching(document, "email", _EMAIL, "an address, e.g. tls@example.com")
-    ca_bundle = form.text(document, "ca_bundle")
-    if "PRIVATE KEY" in ca_bundle:
-        form.refuse("ca_bundle", "", "contains a private key", "send the CA's certificates only, and replace that key")
-    elif ca_bundle and "-----BEGIN CERTIFICATE-----" not in ca_bundle:
-        form.refuse("ca_bundle", ca_bundle, "is not PEM", "paste the text from -----BEGIN CERTIFICATE----- on")
-    account = form.matching(document, "account_secret", _SUBDOMAIN, "a Secret's name")
-    profile = form.matching(document, "profile", re.compile(r"[A-Za-z0-9_-]{1,64}"), "a profile, e.g. tlsserver")
-    place = form.matching(document, "cert_manager_namespace", _LABEL, "a namespace") or "cert-manager"
-    if form.errors:
-        return form.errors
-    return IssuerRequest(
-        ref=IssuerRef(name=name, kind=kind, namespace=namespace),
-        server=server,
-        email=email,
-        ca_bundle=ca_bundle,
-        account_secret=account,
-        profile=profile,
-        cert_manager_namespace=place,
-    )
-
-
 def parse_platform(document: object) -> PlatformRequest | tuple[FieldError, ...]:
     """The request to install or prove cert-manager, or all that is wrong with it.
 
@@ -248,7 +203,7 @@ class _Form:
         shown = value if isinstance(value, str) else repr(value)
         self._errors.append(FieldError(field=field, value=_cut(shown), problem=problem, fix=_cut(fix, 300)))
 
-    def known(self, document: Mapping[object, object], path: str, names: tuple[str, ...]) -> None:
+    def known(self, document: Mapping[object, object], path: str, names: Sequence[str]) -> None:
         """Unknown fields are errors: a misspelt one would be ignored in silence. Their values are not repeated."""
         for key in document:
             if isinstance(key, str) and key in names:
@@ -324,6 +279,10 @@ class _Form:
         known = ", ".join(kind.value for kind in kinds)
         self.refuse(_join(path, key), value, f"is none of {known}", f"write one of {known}")
         return default
+
+
+Form = _Form
+"""The reader, for the parsers of other documents (`lifecycle.issuer_requests`)."""
 
 
 def _join(path: str, key: str) -> str:
@@ -490,20 +449,6 @@ def _certificate(form: _Form, document: Mapping[object, object], default: Certif
             given, "renew_before_percentage", 1, 99, path=path, default=default.renew_before_percentage
         ),
     )
-
-
-def _directory(form: _Form, server: str) -> None:
-    try:
-        url = urlsplit(server)
-        port_is_good = url.port is None or url.port > 0
-    except ValueError:
-        form.refuse("server", server, "is not a URL", "write the CA's directory URL")
-        return
-    if url.username or url.password:
-        form.refuse("server", "", "carries credentials", "remove them; account keys are referred to by Secret")
-    elif url.scheme != "https" or not url.hostname or not port_is_good:
-        # RFC 8555, section 6.1: ACME is spoken over HTTPS only
-        form.refuse("server", server, "is not an https URL", "write the CA's directory URL, https://…")
 
 
 def _gateway(form: _Form, document: Mapping[object, object]) -> GatewayTarget:

@@ -127,15 +127,16 @@ class PlatformStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuerRequest:
-    """An ACME issuer with one HTTP-01 solver.
+    """An issuer: by `spec`, or of ACME with one HTTP-01 solver by the fields before it.
 
     Attributes:
-        server: directory URL, https.
+        server: directory URL, https; empty for other types than ACME.
         email: contact, may be empty.
         ca_bundle: PEM certificates to trust for the directory (public), may be empty.
         account_secret: name of the Secret with the account key (cert-manager makes it).
         profile: ACME profile, may be empty.
         cert_manager_namespace: where a ClusterIssuer's Secrets lie.
+        spec: the issuer's spec as cert-manager has it, a JSON object; Secrets by name only. Empty: by the fields above.
     """
 
     ref: IssuerRef
@@ -145,11 +146,21 @@ class IssuerRequest:
     account_secret: str = ""
     profile: str = ""
     cert_manager_namespace: str = "cert-manager"
+    spec: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuerStatus:
-    """The result and the query of `IssuerSetup`."""
+    """The result and the query of `IssuerSetup`.
+
+    Attributes:
+        account: URL of the ACME account, once it is registered.
+        detail: cert-manager's own words.
+        type: acme, ca, selfSigned, vault or venafi; empty where it was not looked at.
+        server: of ACME, the directory's URL; `profile` likewise.
+        wildcard: whether it can prove a wildcard.
+        solvers: of ACME, as cert-manager has them, a JSON list; no secrets.
+    """
 
     ref: IssuerRef
     step: str
@@ -157,6 +168,26 @@ class IssuerStatus:
     account: str = ""
     detail: str = ""
     findings: tuple[Finding, ...] = ()
+    type: str = ""
+    server: str = ""
+    profile: str = ""
+    wildcard: bool = False
+    solvers: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerQuestion:
+    """Which issuers to look at; `ref` None for all."""
+
+    ref: IssuerRef | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerOverview:
+    """The issuers that were looked at, by kind, namespace and name; `more` how many there are beyond those."""
+
+    issuers: tuple[IssuerStatus, ...] = ()
+    more: int = 0
 
 
 # --- domain ---------------------------------------------------------------------------------------------------------

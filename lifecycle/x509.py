@@ -106,9 +106,15 @@ def secret_findings(
 
 
 def chain_problem(chain_der: tuple[bytes, ...], roots_pem: bytes, hostname: str, now: datetime) -> str:
-    """Why a presented chain does not lead to an expected root for this name; empty where it does (RFC 5280)."""
-    store = _store(roots_pem)
+    """Why a presented chain does not lead to an expected root for this name; empty where it does (RFC 5280).
+
+    A leaf that is itself among the roots is expected by its bytes, as a self-signed one can only be; then its names
+    and its time are looked at alone.
+    """
+    roots, store = _store(roots_pem)
     leaf, *others = (x509.load_der_x509_certificate(der) for der in chain_der)
+    if leaf in roots:
+        return _expected_leaf_problem(leaf, hostname, now)
     verifier = verification.PolicyBuilder().store(store).time(now).build_server_verifier(x509.DNSName(hostname))
     try:
         verifier.verify(leaf, others)
@@ -138,7 +144,15 @@ def stranger(now: datetime) -> tuple[bytes, bytes]:
     return certificate.public_bytes(pem), private
 
 
-@functools.lru_cache(maxsize=4)
-def _store(roots_pem: bytes) -> verification.Store:
+def _expected_leaf_problem(leaf: x509.Certificate, hostname: str, now: datetime) -> str:
+    found = facts_of(leaf)
+    if not covers(found, hostname):
+        return f"it does not cover {hostname}"
+    return "" if found.not_before <= now < found.not_after else "it is not valid at this time"
+
+
+@functools.lru_cache(maxsize=16)
+def _store(roots_pem: bytes) -> tuple[frozenset[x509.Certificate], verification.Store]:
     """Parsing all public roots takes longer than a handshake, and an edge has many addresses."""
-    return verification.Store(x509.load_pem_x509_certificates(roots_pem))
+    roots = x509.load_pem_x509_certificates(roots_pem)
+    return frozenset(roots), verification.Store(roots)

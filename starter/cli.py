@@ -9,9 +9,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import dataclasses
+import json
 import os
 import re
 import sys
+import tomllib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,9 +22,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from kubernetes.aio.config import ConfigException
 from temporalio.client import Client, RPCError, WorkflowFailureError, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import ActivityError, FailureError
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 from temporalio.service import RPCStatusCode
 
 from activities import logs
@@ -34,16 +38,18 @@ from activities.temporal import (
     connection,
     leave,
 )
-from lifecycle import findings, queues
+from lifecycle import findings, issuers, queues, solvers
 from lifecycle.diagnosis import said
-from lifecycle.domain import DomainStatus, OnboardingRequest, Phase
+from lifecycle.domain import DomainStatus, IssuerRef, OnboardingRequest, Phase
+from lifecycle.issuer_requests import parse_issuer, parse_issuers
 from lifecycle.names import Hostname, issuer_id, parse_hostname, platform_id, restore_id
 from lifecycle.progress import ENDED
-from lifecycle.requests import FieldError, parse_issuer, parse_onboarding, parse_platform
+from lifecycle.requests import FieldError, parse_onboarding, parse_platform
 from lifecycle.settings import period
 from lifecycle.steps import (
     BackupReport,
     BackupRequest,
+    IssuerOverview,
     IssuerRequest,
     IssuerStatus,
     PlatformRequest,
@@ -51,7 +57,8 @@ from lifecycle.steps import (
     RestoreReport,
     RestoreRequest,
 )
-from starter import console, domains, schedules, search_attributes, tokens
+from starter import console, credentials, domains, schedules, search_attributes, tokens
+from starter import issuers as look
 from starter import settings as door
 from starter.console import Screen
 from starter.domains import Source
@@ -66,6 +73,7 @@ DONE, FAILED, BAD_INPUT, AWAY = 0, 1, 2, 3
 _LOOK_SECONDS = 1.0
 _CALL = timedelta(seconds=10)
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_SECRET = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _BACKUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 _BACKUP_ID = "backup/by-hand"
 
@@ -162,8 +170,15 @@ async def _run(options: argparse.Namespace, screen: Screen) -> int:
         return await _portal(settings, where)
     if hasattr(options, "prepare"):  # bad input is told before anything is connected
         options.prepared = options.prepare(options, settings)
+    if chosen is _issuer_credentials:
+        return await _issuer_credentials(options, screen)
     command: Command = chosen
-    client = await connected(where)
+    try:
+        client = await connected(where)
+    except TemporalAwayError:
+        if doubtful := getattr(options, "doubtful", ()):  # nobody can say that the issuer proves it
+            raise BadInputError(*doubtful) from None
+        raise
     try:
         return await command(Call(options=options, screen=screen, settings=settings, client=client))
     except RPCError as error:
@@ -233,7 +248,7 @@ def _show_platform(call: Call, status: PlatformStatus) -> None:
     call.screen.result(status, *lines, *console.found(status.findings))
 
 
-def _issuer_request(options: argparse.Namespace, settings: DoorSettings) -> IssuerRequest:
+def _issuer_requests(options: argparse.Namespace, settings: DoorSettings) -> tuple[IssuerRequest, ...]:
     document = dict(_file("-f", options.file)) if options.file else {}
     given = ("name", "kind", "server", "email", "profile", "account_secret", "cert_manager_namespace")
     document |= {name: getattr(options, name) for name in given if getattr(options, name)}
@@ -241,20 +256,139 @@ def _issuer_request(options: argparse.Namespace, settings: DoorSettings) -> Issu
         document["namespace"] = options.issuer_namespace
     if options.ca_bundle:
         document["ca_bundle"] = _text("--ca-bundle", options.ca_bundle)
-    return _good(parse_issuer(document), IssuerRequest)
+    parsed = parse_issuers(document)
+    faults = tuple(one for one in parsed if isinstance(one, FieldError))
+    if faults:
+        raise BadInputError(*faults)
+    return tuple(one for one in parsed if isinstance(one, IssuerRequest))
 
 
 async def _issuer_apply(call: Call) -> int:
-    request: IssuerRequest = call.options.prepared
-    handle = await _begin(call, IssuerSetup.run, request, issuer_id(request.ref))
-    status: IssuerStatus = await _followed(call, handle, IssuerSetup.status)
-    ready = "ready" if status.ready else "not ready"
-    account = f", account {status.account}" if status.account else ""
-    title = f"{status.ref.kind.value} {status.ref.name}: {ready}{account}"
-    call.screen.result(
-        status, title, *([f"  {status.detail}"] if status.detail else []), *console.found(status.findings)
-    )
-    return DONE if status.ready else FAILED
+    """One after another, each to its end: what one needs of the one before it is there then."""
+    requests: tuple[IssuerRequest, ...] = call.options.prepared
+    seen: list[IssuerStatus] = []
+    for request in requests:
+        handle = await _begin(call, IssuerSetup.run, request, issuer_id(request.ref))
+        seen.append(await _followed(call, handle, IssuerSetup.status))
+    call.screen.result(seen[0] if len(seen) == 1 else seen, *(line for one in seen for line in console.issuer(one)))
+    return DONE if all(one.ready for one in seen) else FAILED
+
+
+def _issuer_ref(options: argparse.Namespace, settings: DoorSettings) -> IssuerRef | None:
+    """The issuer that is named, as ``NAME`` or ``Issuer/NAME``; None for all."""
+    if not options.issuer:
+        return None
+    kind, slash, name = options.issuer.rpartition("/")
+    document: dict[str, object] = {"name": name, "selfsigned": {}}
+    if slash:
+        document["kind"] = kind
+    if options.issuer_namespace or kind.lower() == "issuer":
+        document |= {"kind": "Issuer", "namespace": options.issuer_namespace or settings.defaults.gateway.namespace}
+    parsed = parse_issuer(document)
+    if isinstance(parsed, IssuerRequest):
+        return parsed.ref
+    raise BadInputError(*parsed)
+
+
+async def _issuer_status(call: Call) -> int:
+    overview = await _inspected(call, call.options.prepared)
+    seen = overview.issuers
+    lines = [line for one in seen for line in console.issuer(one)]
+    if overview.more:
+        lines.append(f"and {overview.more} more")
+    call.screen.result(overview, *(lines or ["there are no issuers; certwright issuer apply makes them"]))
+    return DONE if seen and all(one.ready for one in seen) else FAILED
+
+
+def _explained(options: argparse.Namespace, settings: DoorSettings) -> tuple[IssuerRef, str, dict[str, str]]:
+    errors: list[FieldError] = []
+    parsed = parse_hostname(options.hostname, wildcard_allowed=True)
+    if not isinstance(parsed, Hostname):
+        value = options.hostname[:80]
+        errors += (FieldError(field="NAME", value=value, problem=one.problem, fix=one.fix) for one in parsed)
+    labels = dict(solvers.OWN_LABELS)
+    for text in options.label:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            errors.append(FieldError(field="--label", value=text[:80], problem="is no label", fix="write key=value"))
+        labels[key] = value
+    if errors:
+        raise BadInputError(*errors)
+    assert isinstance(parsed, Hostname)
+    ref = _issuer_ref(options, settings) or settings.defaults.issuer
+    if ref is None:
+        fix = "name it, or set CERTWRIGHT_DEFAULT_ISSUER"
+        raise BadInputError(FieldError(field="--issuer", value="", problem="is missing", fix=fix))
+    return ref, parsed.name, labels
+
+
+async def _issuer_explain(call: Call) -> int:
+    ref, hostname, labels = call.options.prepared
+    (status,) = (await _inspected(call, ref)).issuers
+    if not status.type:
+        call.screen.result(status, *console.issuer(status))
+        return FAILED
+    if status.type != issuers.IssuerType.ACME:
+        title = f"{hostname}: {ref.kind.value} {ref.name} ({status.type}) signs without a challenge"
+        call.screen.result({"hostname": hostname, "issuer": ref, "type": status.type, "solver": ""}, title)
+        return DONE
+    explained = solvers.explain(hostname, json.loads(status.solvers or "[]"), labels)
+    call.screen.result(explained, *console.explanation(explained, f"{ref.kind.value} {ref.name}"))
+    return DONE if explained.number >= 0 else FAILED
+
+
+async def _inspected(call: Call, ref: IssuerRef | None) -> IssuerOverview:
+    try:
+        return await look.inspect(call.client, ref)
+    except look.NotSeenError as error:
+        raise FailedError(str(error), error.fix) from None
+
+
+def _credentials(options: argparse.Namespace, settings: DoorSettings) -> credentials.Credentials:
+    errors = []
+    for field, value in (("SECRET", options.secret), ("--secret-namespace", options.secret_namespace)):
+        if not _SECRET.fullmatch(value) or len(value) > 253:
+            errors.append(FieldError(field=field, value=value[:80], problem="is no name", fix="write small letters"))
+    if errors:
+        raise BadInputError(*errors)
+    try:
+        return credentials.gathered(
+            options.source,
+            os.environ,
+            certificate=options.certificate,
+            key=options.key,
+            generate=options.generate_ca,
+        )
+    except credentials.CredentialsError as error:
+        raise BadInputError(*error.errors) from None
+
+
+async def _issuer_credentials(options: argparse.Namespace, screen: Screen) -> int:
+    """Straight to the cluster with the caller's kubeconfig: no workflow ever has a credential."""
+    kubeconfig = options.kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+    try:
+        written = await credentials.write(
+            kubeconfig,
+            options.secret_namespace,
+            options.secret,
+            options.prepared,
+            replace=options.replace,
+        )
+    except credentials.NotWrittenError as error:
+        raise FailedError(str(error), error.fix) from None
+    except ApplicationError as error:
+        told = next((one for one in error.details if isinstance(one, findings.Finding)), None)
+        fix = "Your own account needs that right on Secrets." if told else ""
+        raise FailedError(error.message, fix) from None
+    except (OSError, ConfigException):
+        fix = "--kubeconfig FILE, or KUBECONFIG"
+        raise FailedError(f"no cluster is named by {kubeconfig}", fix) from None
+    title = f"Secret {written.namespace}/{written.name}: {'written' if written.changed else 'was as asked'}"
+    lines = [f"  keys: {', '.join(written.keys)}"]
+    if written.fingerprint:
+        lines.append(f"  certificate SHA-256 {written.fingerprint}")
+    screen.result(written, title, *lines)
+    return DONE
 
 
 # --- domains ----------------------------------------------------------------------------------------------------------
@@ -298,6 +432,12 @@ def _onboarding_request(options: argparse.Namespace, settings: DoorSettings) -> 
         fix = "write up to 63 lower-case letters, digits and -"
         errors.append(FieldError(field="--tenant", value=tenant[:80], problem="is no tenant's name", fix=fix))
     parsed_request = parse_onboarding(document, tenant=tenant, defaults=settings.defaults)
+    if isinstance(parsed_request, tuple) and not errors:
+        # where nothing but a wildcard stands against it, the issuer decides
+        provable = dataclasses.replace(settings.defaults, wildcard_allowed=True)
+        second = parse_onboarding(document, tenant=tenant, defaults=provable)
+        if isinstance(second, OnboardingRequest):
+            options.doubtful, parsed_request = parsed_request, second
     if isinstance(parsed_request, OnboardingRequest) and not errors:
         return parsed_request
     more = () if isinstance(parsed_request, OnboardingRequest) else parsed_request
@@ -314,6 +454,9 @@ def _within(document: Mapping[str, object], section: str, **given: object) -> ob
 
 async def _onboard(call: Call) -> int:
     request: OnboardingRequest = call.options.prepared
+    doubtful = getattr(call.options, "doubtful", ())
+    if doubtful and not await look.proves_wildcards(call.client, request.issuer):
+        raise BadInputError(*doubtful)
     onboarded = await domains.onboard(
         call.client, request, update_id=call.options.idempotency_key, again=call.options.again
     )
@@ -660,8 +803,14 @@ def _text(field: str, path: str) -> str:
 
 
 def _file(field: str, path: str) -> dict[str, object]:
+    text = _text(field, path)
     try:
-        document = yaml.safe_load(_text(field, path))  # JSON is YAML
+        document = tomllib.loads(text) if path.endswith(".toml") else yaml.safe_load(text)  # JSON is YAML
+    except tomllib.TOMLDecodeError as error:
+        # the parser's text could quote the input
+        found = re.search(r"at line \d+", str(error))
+        problem = f"is no TOML {found[0] if found else ''}".rstrip()
+        raise BadInputError(FieldError(field=field, value=path[:80], problem=problem, fix="correct it")) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}" if mark else ""
@@ -738,17 +887,39 @@ def _platform_arguments(place: Any, command: Any) -> None:
 
 
 def _issuer_arguments(place: Any, command: Any) -> None:
-    apply = command(place, "apply", "make an ACME issuer and see it ready", _issuer_apply, _issuer_request)
-    apply.add_argument("-f", "--file", help="YAML or JSON with the fields below (- for standard input)")
+    apply = command(place, "apply", "make issuers and see them ready", _issuer_apply, _issuer_requests)
+    apply.add_argument(
+        "-f",
+        "--file",
+        help="YAML, TOML or JSON: an issuer, or several under issuers (- for standard input)",
+    )
     apply.add_argument("--name")
     apply.add_argument("--kind", help="ClusterIssuer (default) or Issuer")
     apply.add_argument("--issuer-namespace", help="of an Issuer")
-    apply.add_argument("--server", help="the CA's directory URL")
+    apply.add_argument("--server", help="the CA's directory URL, or letsencrypt, letsencrypt-staging")
     apply.add_argument("--email")
     apply.add_argument("--ca-bundle", metavar="FILE", help="PEM certificates to trust for the directory")
     apply.add_argument("--account-secret", help="name of the Secret with the account's key")
     apply.add_argument("--profile", help="ACME profile")
     apply.add_argument("--cert-manager-namespace", default="")
+    status = command(place, "status", "show issuers: ready, account, last error", _issuer_status, _issuer_ref)
+    status.add_argument("issuer", nargs="?", metavar="NAME", default="", help="NAME or Issuer/NAME (all)")
+    status.add_argument("--issuer-namespace", default="", help="of an Issuer (the gateway's)")
+    explain = command(place, "explain", "show which solver a name takes, and why", _issuer_explain, _explained)
+    explain.add_argument("hostname", metavar="NAME", help="a hostname or a wildcard")
+    explain.add_argument("--issuer", default="", help="NAME or Issuer/NAME (CERTWRIGHT_DEFAULT_ISSUER)")
+    explain.add_argument("--issuer-namespace", default="", help="of an Issuer (the gateway's)")
+    explain.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="of the Certificate")
+    words = "put an issuer's credentials into a Secret, with your own kubeconfig"
+    secret = command(place, "credentials", words, _issuer_credentials, _credentials)
+    secret.add_argument("secret", metavar="SECRET", help="its name")
+    secret.add_argument("source", nargs="*", metavar="KEY=file:PATH|KEY=env:VARIABLE")
+    secret.add_argument("--secret-namespace", default="cert-manager", help="a ClusterIssuer's: cert-manager's own")
+    secret.add_argument("--certificate", default="", metavar="FILE", help="of a CA, PEM")
+    secret.add_argument("--key", default="", metavar="FILE", help="of that CA, PEM")
+    secret.add_argument("--generate-ca", default="", metavar="COMMON-NAME", help="make a root here")
+    secret.add_argument("--replace", action="store_true", help="also where a Secret is there and differs")
+    secret.add_argument("--kubeconfig", default="", metavar="FILE", help="(KUBECONFIG)")
 
 
 def _domain_arguments(commands: Any, command: Any) -> None:

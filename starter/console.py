@@ -19,6 +19,9 @@ from rich.text import Text
 from lifecycle.domain import DomainStatus
 from lifecycle.findings import Finding
 from lifecycle.requests import FieldError
+from lifecycle.solvers import Explanation
+from lifecycle.solvers import words as solver_words
+from lifecycle.steps import IssuerStatus
 from starter.domains import DomainPage, DomainSummary
 from starter.settings import words
 from starter.shown import plain
@@ -136,6 +139,38 @@ def domain(status: DomainStatus) -> list[object]:
             cells = (one.address, one.hostname, one.fingerprint[:16], chain, one.protocol, one.problem)
             table.add_row(*(Text(cell) for cell in cells))
         lines += ["", table]
+    return lines
+
+
+def issuer(status: IssuerStatus) -> list[object]:
+    """An issuer: ready or not, its account, what it can prove and its last error in words."""
+    ref = status.ref
+    where = f"{ref.namespace}/{ref.name}" if ref.namespace else ref.name
+    account = f", account {status.account}" if status.account else ""
+    word = Text("ready", style=_GOOD) if status.ready else Text("not ready", style=_BAD)
+    lines: list[object] = [Text.assemble(f"{ref.kind.value} {where}: ", word, account)]
+    if status.type:
+        details = [status.type, status.server, f"profile {status.profile}" if status.profile else ""]
+        details.append("proves wildcards" if status.wildcard else "proves no wildcards")
+        lines.append(f"  {', '.join(one for one in details if one)}")
+    for number, one in enumerate(json.loads(status.solvers or "[]")):
+        selector = one.get("selector") or {}
+        parts = [f"{name} {', '.join(selector[name])}" for name in ("dnsNames", "dnsZones") if selector.get(name)] + [
+            f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()
+        ]
+        lines.append(f"  solver {number}: {solver_words(one)}" + (f" for {'; '.join(parts)}" if parts else ""))
+    if status.detail:
+        lines.append(f"  {status.detail}")
+    return [*lines, *found(status.findings)]
+
+
+def explanation(explained: Explanation, issuer: str) -> list[object]:
+    """Which solver a name takes, and why not the others."""
+    taken = f"takes solver {explained.number}, {explained.solver}" if explained.number >= 0 else "has no solver"
+    lines: list[object] = [f"{explained.hostname}: {taken} ({issuer})"]
+    for one in explained.considered:
+        mark = Text("->", style=_GOOD) if one.chosen else Text("  ")
+        lines.append(Text.assemble("  ", mark, f" solver {one.number}: {one.solver}: {one.reason}"))
     return lines
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import json
 import signal
@@ -30,7 +31,7 @@ from lifecycle.domain import OnboardingRequest, Phase
 from lifecycle.names import Hostname, parse_hostname
 from lifecycle.progress import ENDED
 from lifecycle.requests import FieldError, parse_onboarding
-from starter import domains, openapi
+from starter import domains, issuers, openapi
 from starter.openapi import PROBLEMS, DomainRequested, Health, Problem
 from starter.settings import DoorSettings
 from starter.shown import plain
@@ -193,9 +194,7 @@ class Portal:
                 field="Idempotency-Key", value="", problem="is too long", fix="send up to 200 characters"
             )
             raise ProblemError("invalid-request", errors=(fault,))
-        parsed = parse_onboarding(await _body(request), tenant=tenant, defaults=self._settings.defaults)
-        if not isinstance(parsed, OnboardingRequest):
-            raise ProblemError("invalid-request", errors=parsed)
+        parsed = await self._parsed(await _body(request), tenant)
         # The tenant is part of the id: the same key of another tenant must not fetch this one's answer.
         update_id = hashlib.sha256(f"{tenant}\0{key}".encode()).hexdigest() if key else ""
         asked = await self._bounded(domains.onboard(self._client, parsed, update_id=update_id, again=again))
@@ -205,6 +204,20 @@ class Portal:
         )
         status = 202 if asked.answer is None else 200 if joined else 201
         return _json(answer, status, {"Location": f"/v1/domains/{asked.hostname}"})
+
+    async def _parsed(self, body: object, tenant: str) -> OnboardingRequest:
+        """A well-formed request; where nothing but a wildcard stands against it, its issuer decides."""
+        defaults = self._settings.defaults
+        parsed = parse_onboarding(body, tenant=tenant, defaults=defaults)
+        if isinstance(parsed, OnboardingRequest):
+            return parsed
+        provable = dataclasses.replace(defaults, wildcard_allowed=True)
+        second = parse_onboarding(body, tenant=tenant, defaults=provable)
+        if not isinstance(second, OnboardingRequest):
+            raise ProblemError("invalid-request", errors=parsed)
+        if await self._bounded(issuers.proves_wildcards(self._client, second.issuer)):
+            return second
+        raise ProblemError("invalid-request", errors=parsed)
 
     async def listed(self, request: Request, tenant: str) -> Response:
         """GET /v1/domains."""

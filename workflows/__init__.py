@@ -6,7 +6,7 @@ from workflows.backup import Backup
 from workflows.certificate import CertificateIssuance
 from workflows.domain import DomainOnboarding
 from workflows.gateway import GatewayBinding
-from workflows.issuer import IssuerSetup
+from workflows.issuer import IssuerInspection, IssuerSetup
 from workflows.platform import PlatformInstallation
 from workflows.reservation import HostnameReservation
 from workflows.restore import Restore
@@ -15,6 +15,7 @@ from workflows.review import FleetReview
 WORKFLOWS: tuple[type, ...] = (
     PlatformInstallation,
     IssuerSetup,
+    IssuerInspection,
     DomainOnboarding,
     HostnameReservation,
     CertificateIssuance,

@@ -26,6 +26,8 @@ with workflow.unsafe.imports_passed_through():
         FleetReviewReport,
         FleetReviewRequest,
         IssuanceResult,
+        IssuerOverview,
+        IssuerQuestion,
         IssuerRequest,
         IssuerStatus,
         PlatformInspection,
@@ -122,7 +124,11 @@ REVIEW_FLEET = Hand(
     limit=timeouts.REVIEW,
     heartbeat=timedelta(minutes=1),
 )
-APPLY_ISSUER = Hand(name="apply_issuer", takes=IssuerRequest, gives=IssuerStatus, queue=queues.CLUSTER)
+# by the installer's account: it may look whether the Secrets beside cert-manager are there, the worker's may not
+APPLY_ISSUER = Hand(name="apply_issuer", takes=IssuerRequest, gives=IssuerStatus, queue=queues.PLATFORM)
+INSPECT_ISSUERS = Hand(
+    name="inspect_issuers", takes=IssuerQuestion, gives=IssuerOverview, queue=queues.CLUSTER, mutates=False
+)
 AWAIT_ISSUER = Hand(
     name="await_issuer",
     takes=IssuerRequest,

@@ -1,4 +1,4 @@
-"""`IssuerSetup`: an issuer is applied and Ready, or the reason is said in words."""
+"""`IssuerSetup`: an issuer is applied and Ready, or the reason is said in words. `IssuerInspection` only looks."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import dataclasses
 
 from temporalio import workflow
 from temporalio.common import VersioningBehavior
+from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from lifecycle import findings, progress
-    from lifecycle.steps import Hindrance, IssuerRequest, IssuerStatus
+    from lifecycle.steps import Hindrance, IssuerOverview, IssuerQuestion, IssuerRequest, IssuerStatus
     from workflows import hands
     from workflows.calling import StepRefusedError, call
 
@@ -30,11 +31,13 @@ class IssuerSetup:
         try:
             for hand, summary in (
                 (hands.APPLY_ISSUER, f"apply {name}"),
-                (hands.AWAIT_ISSUER, f"wait until {name} is ready and its account registered"),
+                (hands.AWAIT_ISSUER, f"wait until {name} is ready{_account(request)}"),
             ):
                 self._status = dataclasses.replace(self._status, step=summary)
                 workflow.set_current_details(f"**{name}**: {summary}")
-                self._status = await call(hand, request, summary=summary, subject=name, tell=self._tell)
+                warned = self._status.findings
+                answer = await call(hand, request, summary=summary, subject=name, tell=self._tell)
+                self._status = dataclasses.replace(answer, findings=(*warned, *answer.findings))
                 if findings.errors(self._status.findings):
                     break
         except StepRefusedError as refused:
@@ -52,3 +55,21 @@ class IssuerSetup:
 
     async def _tell(self, hindrance: Hindrance) -> None:
         self._hindrance = hindrance if hindrance.problem else None
+
+
+def _account(request: IssuerRequest) -> str:
+    return " and its account registered" if request.server else ""
+
+
+@workflow.defn(versioning_behavior=VersioningBehavior.PINNED)
+class IssuerInspection:
+    """What issuers say of themselves and can prove, as the worker sees them; asked by doors, which see no cluster."""
+
+    @workflow.run
+    async def run(self, question: IssuerQuestion) -> IssuerOverview:
+        """The issuers. Raises ApplicationError where the cluster refuses, with the finding as its detail."""
+        subject = question.ref.name if question.ref else "all issuers"
+        try:
+            return await call(hands.INSPECT_ISSUERS, question, summary=f"look at {subject}", subject=subject)
+        except StepRefusedError as refused:
+            raise ApplicationError(refused.finding.problem, refused.finding, type=refused.finding.title) from None

@@ -246,6 +246,17 @@ async def test_answers_of_each_name_server(server: tuple[DnsServer, str]) -> Non
     assert {answer.nameserver for answer in answers} == {address}
 
 
+async def test_a_wildcard_is_asked_for_a_name_below_that_nobody_has_set(server: tuple[DnsServer, str]) -> None:
+    dns, address = server
+    dns.set("shop.customer.test", "A", ["192.0.2.9"])
+    dns.set("*.customer.test", "A", ["192.0.2.1"])
+    answers = await lookups.ask(("*.customer.test", "*.edge.test"), (address,), 1.0)
+    assert [(answer.hostname, answer.lookup, answer.addresses) for answer in answers[::2]] == [
+        ("*.customer.test", Lookup.ANSWERED, ("192.0.2.1",)),
+        ("*.edge.test", Lookup.NXDOMAIN, ()),
+    ]
+
+
 @pytest.mark.parametrize(
     ("fault", "lookup"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -137,12 +138,49 @@ def issuer(status: str, reason: str, message: str = "", *, generation: int = 1) 
         (issuer("False", "ErrRegisterACMEAccount", "403 unauthorized"), False, ["CW1203"]),
         (issuer("False", "ErrRegisterACMEAccount", "dial tcp 192.0.2.1:443: i/o timeout"), False, ["CW1205"]),
         (issuer("False", "InvalidConfig", "v1 endpoint"), False, ["CW1204"]),
+        (issuer("False", "ErrGetKeyPair", 'Error getting keypair: secrets "root" not found'), False, ["CW1206"]),
+        (issuer("False", "ErrGetKeyPair", "Error getting keypair: error decoding"), False, ["CW1204"]),
+        (issuer("False", "ErrInvalidKeyPair", "is not a CA"), False, ["CW1204"]),
+        (issuer("False", "VaultError", "Failed to initialize Vault client"), False, ["CW1202"]),
         (issuer("False", "Other"), False, ["CW1202"]),
     ],
 )
 def test_an_issuer_is_told_by_its_ready_condition(seen: dict[str, Any] | None, ready: bool, codes: list[str]) -> None:
     status = issuer_status(IssuerRef(name="le"), seen, step="await")
     assert (ready, codes) == (status.ready, [finding.code for finding in status.findings])
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "codes", "fix"),
+    [
+        ("pending", "", [], ""),
+        ("pending", 'DNS record for "shop.example.com" not yet propagated', ["CW1304"], "dig TXT _acme-challenge.shop"),
+        ("invalid", "During secondary validation: no TXT", ["CW1303"], "dig TXT _acme-challenge.shop.example.com"),
+        ("invalid", "urn:ietf:params:acme:error:caa", ["CW1305"], "CAA"),
+        ("pending", "gateway api is not enabled", ["CW1204"], "enableGatewayAPI"),
+        ("valid", "done", [], ""),
+    ],
+)
+def test_a_challenge_by_dns_is_told_with_its_record(state: str, reason: str, codes: list[str], fix: str) -> None:
+    made = challenge(state, reason)
+    made["spec"]["type"] = "DNS-01"
+    found = issuance_findings(certificate(), (), (), (made,))
+    assert codes == [finding.code for finding in found]
+    assert all(fix in finding.fix for finding in found)
+
+
+def test_an_issuer_says_what_it_is_and_can_prove() -> None:
+    seen = issuer("True", "ACMEAccountRegistered")
+    solver = {"dns01": {"rfc2136": {"nameserver": "ns1"}}}
+    seen["spec"] = {"acme": {"server": "https://ca.example/dir", "profile": "short", "solvers": [solver]}}
+    status = issuer_status(IssuerRef(name="le"), seen)
+    assert (status.type, status.server, status.profile, status.wildcard) == (
+        "acme",
+        "https://ca.example/dir",
+        "short",
+        True,
+    )
+    assert json.loads(status.solvers) == [solver]
 
 
 def test_an_issuer_in_a_namespace_is_named_with_it() -> None:

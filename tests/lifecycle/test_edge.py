@@ -50,6 +50,13 @@ def test_what_is_right_is_no_finding() -> None:
     assert seen.routes == ("/ 200", "/api 401")
 
 
+def test_a_wildcard_is_asked_by_one_of_its_names() -> None:
+    asked = "certwright-probe.example.com"
+    assert judged(hostname="*.example.com", redirect=f"https://{asked}/") == ("", "", "")
+    code, _, fix = judged(hostname="*.example.com", redirect="https://*.example.com/")
+    assert (code, f"http://{asked}/" in fix) == ("CW1507", True)
+
+
 @pytest.mark.parametrize(
     ("changes", "code", "words"),
     [

@@ -77,6 +77,31 @@ def test_an_issuer_of_another_namespace_cannot_sign() -> None:
     assert report(dataclasses.replace(REQUEST, issuer=beside)) == (True, [])
 
 
+HTTP_ONLY = {**ISSUER, "spec": {"acme": {"solvers": [{"http01": {"ingress": {}}}]}}}
+BY_DNS = {
+    **ISSUER,
+    "spec": {"acme": {"solvers": [{"dns01": {"rfc2136": {}}, "selector": {"dnsZones": ["example.com"]}}]}},
+}
+
+
+@pytest.mark.parametrize(
+    ("issuer", "hostname", "expected"),
+    [
+        (HTTP_ONLY, "shop.example.com", (True, [])),
+        (HTTP_ONLY, "*.example.com", (False, ["CW1307"])),
+        (BY_DNS, "*.example.com", (True, [])),
+        (BY_DNS, "shop.example.org", (False, ["CW1307"])),
+        ({**ISSUER, "spec": {"ca": {"secretName": "root"}}}, "*.example.org", (True, [])),
+        ({**HTTP_ONLY, "status": {}}, "*.example.com", (False, ["CW1202", "CW1307"])),
+    ],
+)
+def test_a_name_that_no_solver_proves_is_not_ordered(
+    issuer: dict[str, Any], hostname: str, expected: tuple[bool, list[str]]
+) -> None:
+    answers = (DnsAnswer(hostname=hostname, lookup=Lookup.ANSWERED, addresses=("203.0.113.7",)),)
+    assert expected == report(dataclasses.replace(REQUEST, hostnames=(hostname,)), issuer=issuer, answers=answers)
+
+
 def test_evidence_is_few_lines_however_many_names() -> None:
     hostnames = tuple(f"{number}.example.com" for number in range(100))
     answers = tuple(DnsAnswer(hostname=name, lookup=Lookup.ANSWERED, addresses=("203.0.113.7",)) for name in hostnames)

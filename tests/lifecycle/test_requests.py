@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lifecycle.domain import IssuerKind, IssuerRef, KeyAlgorithm, OnboardingRequest, Route
-from lifecycle.requests import OnboardingDefaults, parse_issuer, parse_onboarding, parse_platform
-from lifecycle.steps import IssuerRequest, PlatformRequest
+from lifecycle.requests import OnboardingDefaults, parse_onboarding, parse_platform
+from lifecycle.steps import PlatformRequest
 
 DEFAULTS = OnboardingDefaults(
     issuer=IssuerRef(name="acme"), routes=(Route(prefix="/", service="frontend-service", port=80),)
@@ -178,47 +178,9 @@ _fields = st.sampled_from(["hostname", "hostnames", "issuer", "routes", "certifi
 def test_whatever_is_sent_is_answered(document: object) -> None:
     for answer in (
         parse_onboarding(document, tenant="acme", defaults=DEFAULTS),
-        parse_issuer(document),
         parse_platform(document),
     ):
         assert not isinstance(answer, tuple) or len(answer) > 0
-
-
-def test_an_issuer_is_parsed() -> None:
-    request = parse_issuer({"name": "le", "server": "https://ca.example/dir", "email": "tls@example.com"})
-    assert isinstance(request, IssuerRequest)
-    assert request.ref == IssuerRef(name="le")
-
-
-def test_all_problems_of_an_issuer_come_at_once() -> None:
-    found = parse_issuer(
-        {
-            "name": "Le!",
-            "kind": "Issuer",
-            "server": "http://ca.example",
-            "email": "nobody",
-            "ca_bundle": "-----BEGIN EC PRIVATE KEY-----",
-            "profile": "a b",
-            "acount_secret": "x",
-        }
-    )
-    assert isinstance(found, tuple)
-    assert {error.field for error in found} == {
-        "name",
-        "namespace",
-        "server",
-        "email",
-        "ca_bundle",
-        "profile",
-        "acount_secret",
-    }
-    assert "PRIVATE" not in "".join(error.value for error in found)
-
-
-def test_credentials_in_a_server_are_refused_and_not_repeated() -> None:
-    found = parse_issuer({"name": "le", "server": "https://me:s3cret@ca.example/dir"})
-    assert isinstance(found, tuple)
-    assert "s3cret" not in repr(found)
 
 
 def test_a_platform_is_parsed() -> None:

@@ -21,6 +21,7 @@ from cryptography.x509 import (
     NameAttribute,
     SubjectAlternativeName,
     SubjectKeyIdentifier,
+    load_der_x509_certificate,
     random_serial_number,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -159,3 +160,18 @@ def test_a_chain_leads_to_an_expected_root_or_the_problem_is_said(
     now = NOW + timedelta(days=days)
     problem = x509.chain_problem((PRESENTED,), root.public_bytes(Encoding.PEM), hostname, now)
     assert good is (problem == "")
+
+
+@pytest.mark.parametrize(
+    ("hostname", "days", "problem"),
+    [
+        ("shop.example.com", 0, ""),
+        ("www.shop.example.com", 0, ""),
+        ("other.example.com", 0, "it does not cover other.example.com"),
+        ("shop.example.com", 30, "it is not valid at this time"),
+        ("shop.example.com", -30, "it is not valid at this time"),
+    ],
+)
+def test_a_leaf_that_is_itself_expected_needs_no_chain(hostname: str, days: int, problem: str) -> None:
+    roots = OTHER_ROOT.public_bytes(Encoding.PEM) + load_der_x509_certificate(PRESENTED).public_bytes(Encoding.PEM)
+    assert problem == x509.chain_problem((PRESENTED,), roots, hostname, NOW + timedelta(days=days))

@@ -27,6 +27,7 @@ from lifecycle.steps import (
     BackupRequest,
     FleetReviewRequest,
     IssuanceResult,
+    IssuerQuestion,
     IssuerRequest,
     PlatformInspection,
     PlatformRequest,
@@ -43,7 +44,7 @@ from tests.workflows.conftest import development_server
 from tests.workflows.pretended import World, hang, request, seen, until, working
 from workflows.backup import Backup
 from workflows.domain import DomainOnboarding
-from workflows.issuer import IssuerSetup
+from workflows.issuer import IssuerInspection, IssuerSetup
 from workflows.platform import PlatformInstallation
 from workflows.reservation import HostnameReservation
 from workflows.restore import Restore
@@ -218,6 +219,10 @@ async def issuer_ready(stage: Stage) -> None:
     await stage.run(IssuerSetup.run, IssuerRequest(ref=IssuerRef(name="letsencrypt"), server=server))
 
 
+async def issuer_inspected(stage: Stage) -> None:
+    await stage.run(IssuerInspection.run, IssuerQuestion(ref=IssuerRef(name="letsencrypt")))
+
+
 async def fleet_reviewed(stage: Stage) -> None:
     await stage.run(FleetReview.run, FleetReviewRequest())
 
@@ -258,6 +263,7 @@ SCENES: tuple[Callable[[Stage], Awaitable[None]], ...] = (
     platform_rolled_back,
     platform_refused,
     issuer_ready,
+    issuer_inspected,
     fleet_reviewed,
     backup_taken,
     backup_failed,

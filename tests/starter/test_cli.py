@@ -206,6 +206,63 @@ async def test_an_issuer_is_applied_from_a_file_or_flags(run: Run, world: World,
     assert "CW1202" in out
 
 
+async def test_issuers_of_a_file_are_applied_one_after_another_and_shown(
+    run: Run, world: World, tmp_path: Path
+) -> None:
+    file = tmp_path / "issuers.toml"
+    file.write_text(
+        '[[issuers]]\nname = "le"\nserver = "letsencrypt-staging"\n'
+        '[[issuers.solvers]]\ncname_strategy = "follow"\n'
+        'dns01.rfc2136 = { nameserver = "ns1:53", tsig_key_name = "k", tsig_secret = "tsig" }\n'
+        '[[issuers]]\nname = "shop-ca"\nca = { secret = "shop-root" }\n'
+    )
+    code, out, err = await run("issuer", "apply", "-f", str(file), "--json")
+    assert code == 0, err
+    assert [one["ref"]["name"] for one in json.loads(out)] == ["le", "shop-ca"]
+    first, second = world.arguments["apply_issuer"]
+    assert json.loads(first.spec)["acme"]["solvers"][0]["dns01"]["cnameStrategy"] == "Follow"
+    assert json.loads(second.spec) == {"ca": {"secretName": "shop-root"}}
+    file.write_text("name = \n")
+    code, _, err = await run("issuer", "apply", "-f", str(file))
+    assert (code, "is no TOML at line 1" in err) == (2, True)
+    file.write_text('[[issuers]]\nname = "le"\n[[issuers]]\nname = "x"\nca = {}\n')
+    code, out, _ = await run("issuer", "apply", "-f", str(file), "--json")
+    fields = {error["field"] for error in json.loads(out)["error"]["errors"]}
+    assert (code, fields) == (2, {"issuers[0].server", "issuers[1].ca.secret"})
+
+
+async def test_issuers_are_shown_and_a_solver_is_explained(run: Run, world: World) -> None:
+    world.dns01 = True
+    code, out, err = await run("issuer", "status", "letsencrypt")
+    assert code == 0, err
+    assert "ClusterIssuer letsencrypt: ready, account acct/1" in out
+    assert "solver 0: DNS-01 by rfc2136 ns1:53" in out
+    code, out, _ = await run("issuer", "status", "--json")
+    assert (code, json.loads(out)["issuers"][0]["wildcard"]) == (0, True)
+    code, out, _ = await run("issuer", "explain", "*.example.com", "--issuer", "letsencrypt", "--label", "a=b")
+    assert code == 0
+    assert "*.example.com: takes solver 0, DNS-01 by rfc2136 ns1:53" in out
+    world.dns01 = False
+    code, out, _ = await run("issuer", "explain", "*.example.com", "--issuer", "letsencrypt")
+    assert (code, "has no solver" in out) == (1, True)
+    code, out, _ = await run("issuer", "explain", "no_name", "--label", "x", "--json")
+    fields = {error["field"] for error in json.loads(out)["error"]["errors"]}
+    assert (code, fields) == (2, {"NAME", "--label"})
+    refused = findings.PERMISSION_MISSING.found(subject="issuers", problem="It may not.", fix="Add the rule.")
+    world.script["inspect_issuers"] = [ApplicationError("may not", refused, non_retryable=True)]
+    code, _, err = await run("issuer", "status")
+    assert (code, "Add the rule." in err) == (1, True)
+
+
+async def test_a_wildcard_is_taken_where_its_issuer_proves_it(run: Run, world: World, hostname: str) -> None:
+    code, _, err = await run("onboard", f"*.{hostname}", *ROUTE)
+    assert (code, "wildcard" in err) == (2, True)
+    world.dns01 = True
+    code, out, err = await run("onboard", f"*.{hostname}", *ROUTE, "--wait", "--json")
+    assert code == 0, err
+    assert json.loads(out)["hostname"] == f"*.{hostname}"
+
+
 async def test_a_backup_is_written_and_put_back(run: Run, world: World) -> None:
     code, out, err = await run("backup", "--wait", "--json")
     assert code == 0, err

@@ -131,6 +131,15 @@ async def test_a_bad_hostname_is_refused_before_anything_starts(
     assert not await exists(server.client, bad)
 
 
+async def test_a_wildcard_is_taken_where_its_issuer_proves_it(door: Door, world: World, hostname: str) -> None:
+    wanted = {"hostname": f"*.{hostname}"}
+    assert (await door.call("POST", "/v1/domains", json=wanted)).status_code == 422
+    world.dns01 = True
+    taken = await door.call("POST", "/v1/domains", json=wanted)
+    assert taken.status_code == 201, taken.text
+    assert described(taken, "post", "/v1/domains")["hostname"] == f"*.{hostname}"
+
+
 async def test_all_reasons_come_at_once_field_by_field(door: Door) -> None:
     document = {
         "hostnames": ["good.example.com", *BAD_HOSTNAMES],

@@ -41,6 +41,7 @@ from lifecycle.steps import (
     EdgeReport,
     FleetReviewReport,
     IssuanceResult,
+    IssuerOverview,
     IssuerStatus,
     PlatformInspection,
     PlatformVerdict,
@@ -85,6 +86,7 @@ class World:
         self.environment = environment
         self.cached = cached
         self.life = timedelta(days=90)
+        self.dns01 = False
         self.issued = 0
         self.calls: list[str] = []
         self.arguments: dict[str, list[Any]] = defaultdict(list)
@@ -206,6 +208,20 @@ class World:
             "prove_issuance": lambda: Proof(detail="a canary was issued", fingerprint="cd" * 32),
             "apply_issuer": lambda: IssuerStatus(ref=argument.ref, step="applied", ready=False),
             "await_issuer": lambda: IssuerStatus(ref=argument.ref, step="ready", ready=True, account="acct/1"),
+            "inspect_issuers": lambda: IssuerOverview(
+                issuers=(
+                    IssuerStatus(
+                        ref=argument.ref or IssuerRef(name="letsencrypt"),
+                        step="inspect",
+                        ready=True,
+                        type="acme",
+                        server="https://acme.example/directory",
+                        account="acct/1",
+                        wildcard=self.dns01,
+                        solvers='[{"dns01": {"rfc2136": {"nameserver": "ns1:53"}}}]' if self.dns01 else "[]",
+                    ),
+                )
+            ),
             "review_fleet": lambda: FleetReviewReport(certificates=300, ours=299),
             "take_backup": lambda: backup,
             "verify_backup": lambda: dataclasses.replace(backup, verified=True, verified_how="opened"),
