@@ -5,6 +5,7 @@ Schemas come from the types that are sent (`shown.schemas`), so that they cannot
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from http import HTTPStatus
 from typing import Any
 
 from lifecycle import gateway_requests
+from lifecycle.certificate_details import KeyEncoding, KeyUsage, RotationPolicy, Subject
+from lifecycle.certificate_requests import MAX_FURTHER_NAMES, MIN_DURATION_SECONDS, MIN_RENEW_BEFORE_SECONDS
 from lifecycle.domain import DomainStatus, GatewayKind, KeyAlgorithm, Phase, TlsMode, TlsVersion
 from lifecycle.requests import MAX_HOSTNAMES, MAX_ROUTES, FieldError
 from starter.domains import LARGEST_PAGE, DomainPage, DomainView
@@ -201,9 +204,31 @@ _REQUEST = {
             "additionalProperties": False,
             "properties": {
                 "key_algorithm": {"type": "string", "enum": [one.value for one in KeyAlgorithm]},
-                "key_size": {"type": "integer"},
-                "duration_seconds": {"type": "integer"},
+                "key_size": {
+                    "type": "integer",
+                    "description": "2048, 3072, 4096 of RSA; 256, 384, 521 of ECDSA.",
+                },
+                "key_encoding": {"type": "string", "enum": [one.value for one in KeyEncoding]},
+                "rotation": {"type": "string", "enum": [one.value for one in RotationPolicy]},
+                "usages": {"type": "array", "items": {"type": "string", "enum": [one.value for one in KeyUsage]}},
+                "common_name": {"type": "string", "maxLength": 64},
+                "subject": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "properties": {
+                        **{
+                            field.name: {"type": "array", "items": {"type": "string"}, "maxItems": 8}
+                            for field in dataclasses.fields(Subject)
+                        },
+                        "serial_number": {"type": "string", "maxLength": 64},
+                    },
+                },
+                "duration_seconds": {"type": "integer", "minimum": MIN_DURATION_SECONDS},
+                "renew_before_seconds": {"type": "integer", "minimum": MIN_RENEW_BEFORE_SECONDS},
                 "renew_before_percentage": {"type": "integer", "minimum": 1, "maximum": 99},
+                "ip_addresses": {"type": "array", "items": {"type": "string"}, "maxItems": MAX_FURTHER_NAMES},
+                "uris": {"type": "array", "items": {"type": "string"}, "maxItems": MAX_FURTHER_NAMES},
+                "temporary": {"type": "boolean", "description": "Fill the Secret before the issuer has signed."},
             },
         },
     },
