@@ -104,7 +104,8 @@ def parse_onboarding(
     Fields: `hostnames` (a list; the first names the domain) or `hostname`; `issuer` (a name, or name, kind,
     namespace); `routes` (a list of prefix, service, port, namespace, exact, headers, weight, others,
     timeout_seconds); `certificate` (`certificate_requests.FIELDS`); `tls` (mode, min_protocol, max_protocol, ciphers,
-    client_ca); `hsts` (max_age_seconds, include_subdomains, preload); `target` (istio or gateway-api). The tenant is who the caller proved to be, never a field.
+    client_ca); `hsts` (max_age_seconds, include_subdomains, preload); `target` (istio or gateway-api). The tenant is
+    who the caller proved to be, never a field.
     """
     form = _Form()
     if not isinstance(document, Mapping):
