@@ -108,11 +108,11 @@ def parse_authority(document: object) -> Authority | tuple[FieldError, ...]:
     form.known(document, "", ("name", "namespace", "issuer", "permitted", "excluded", "certificate"))
     name = form.matching(document, "name", _NAME, "a name, e.g. shop-root", required=True)
     namespace = form.matching(document, "namespace", _LABEL, "a namespace") or "cert-manager"
-    certificate = certificate_requests.certificate(form, document, _USUAL, operator=False)
+    certificate = certificate_requests.certificate(form, document, _USUAL, operator=True)
     if not certificate.common_name:
         form.refuse("certificate.common_name", "", "is missing", "name the CA, e.g. Shop Root")
     given = document.get("certificate")
-    for field in ("usages", "ip_addresses", "uris", "temporary", "rotation"):
+    for field in ("usages", "ip_addresses", "uris", "temporary", "rotation", "secret_template", "keystores"):
         if isinstance(given, Mapping) and given.get(field) is not None:
             form.refuse(f"certificate.{field}", "", "is no part of a CA's certificate", "remove it")
     authority = Authority(

@@ -40,9 +40,10 @@ USUAL_DURATION_SECONDS = 90 * 86400
 MAX_FURTHER_NAMES = 100
 """Ours, as many as hostnames: a certificate is sent in each handshake."""
 
-OPERATORS_FIELDS = ("secret_template", "keystores")
-"""What reaches beyond the domain: labels and annotations of a Secret can make other programs copy its key elsewhere,
-and a keystore's password is any Secret of the gateway's namespace. Tenants may not set them."""
+OPERATORS_FIELDS = ("common_name", "subject", "ip_addresses", "uris", "secret_template", "keystores")
+"""What a tenant may not set. Nobody proves a subject, an address or a URI to a CA of one's own, so that a tenant could
+take another's; labels and annotations of a Secret can make other programs copy its key elsewhere; and a keystore's
+password is any Secret of the gateway's namespace."""
 
 FIELDS = (
     "key_algorithm",
@@ -106,6 +107,7 @@ def certificate(form: Form, document: Fields, default: CertificateSpec, *, opera
             if given.get(field) is not None:
                 where = f"{_PATH}.{field}"
                 form.refuse(where, "", "is the operator's to set", "leave it out, or ask the operator for it")
+        given = {key: value for key, value in given.items() if key not in OPERATORS_FIELDS}
     algorithm = form.choice(given, "key_algorithm", KeyAlgorithm, default.key_algorithm, path=_PATH)
     wanted = dataclasses.replace(
         default,
@@ -120,8 +122,7 @@ def certificate(form: Form, document: Fields, default: CertificateSpec, *, opera
         uris=_uris(form, given, default),
         temporary=_flag(form, given, "temporary", default.temporary),
     )
-    wanted = _times(form, given, wanted)
-    return _of_the_operator(form, given, wanted) if operator else wanted
+    return _beside_it(form, given, _times(form, given, wanted))
 
 
 def _key_size(form: Form, given: Fields, algorithm: KeyAlgorithm, default: CertificateSpec) -> int:
@@ -272,7 +273,8 @@ def _uris(form: Form, given: Fields, default: CertificateSpec) -> tuple[str, ...
     return tuple(dict.fromkeys(texts))
 
 
-def _of_the_operator(form: Form, given: Fields, wanted: CertificateSpec) -> CertificateSpec:
+def _beside_it(form: Form, given: Fields, wanted: CertificateSpec) -> CertificateSpec:
+    """What else the Secret is to have."""
     template = _object(form, given, "secret_template", ("labels", "annotations"))
     if template is not None:
         wanted = dataclasses.replace(

@@ -5,7 +5,6 @@ Schemas come from the types that are sent (`shown.schemas`), so that they cannot
 
 from __future__ import annotations
 
-import dataclasses
 import html
 import json
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ from http import HTTPStatus
 from typing import Any
 
 from lifecycle import gateway_requests
-from lifecycle.certificate_details import KeyEncoding, KeyUsage, RotationPolicy, Subject
-from lifecycle.certificate_requests import MAX_FURTHER_NAMES, MIN_DURATION_SECONDS, MIN_RENEW_BEFORE_SECONDS
+from lifecycle.certificate_details import KeyEncoding, KeyUsage, RotationPolicy
+from lifecycle.certificate_requests import MIN_DURATION_SECONDS, MIN_RENEW_BEFORE_SECONDS
 from lifecycle.domain import DomainStatus, GatewayKind, KeyAlgorithm, Phase, TlsMode, TlsVersion
 from lifecycle.requests import MAX_HOSTNAMES, MAX_ROUTES, FieldError
 from starter.domains import LARGEST_PAGE, DomainPage, DomainView
@@ -211,23 +210,9 @@ _REQUEST = {
                 "key_encoding": {"type": "string", "enum": [one.value for one in KeyEncoding]},
                 "rotation": {"type": "string", "enum": [one.value for one in RotationPolicy]},
                 "usages": {"type": "array", "items": {"type": "string", "enum": [one.value for one in KeyUsage]}},
-                "common_name": {"type": "string", "maxLength": 64},
-                "subject": {
-                    "type": "object",
-                    "additionalProperties": False,
-                    "properties": {
-                        **{
-                            field.name: {"type": "array", "items": {"type": "string"}, "maxItems": 8}
-                            for field in dataclasses.fields(Subject)
-                        },
-                        "serial_number": {"type": "string", "maxLength": 64},
-                    },
-                },
                 "duration_seconds": {"type": "integer", "minimum": MIN_DURATION_SECONDS},
                 "renew_before_seconds": {"type": "integer", "minimum": MIN_RENEW_BEFORE_SECONDS},
                 "renew_before_percentage": {"type": "integer", "minimum": 1, "maximum": 99},
-                "ip_addresses": {"type": "array", "items": {"type": "string"}, "maxItems": MAX_FURTHER_NAMES},
-                "uris": {"type": "array", "items": {"type": "string"}, "maxItems": MAX_FURTHER_NAMES},
                 "temporary": {"type": "boolean", "description": "Fill the Secret before the issuer has signed."},
             },
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from lab.cluster import GATEWAY_ADDRESSES
+from lab.stage import CommandError
 from tests.e2e.conftest import side_by_side
 from tests.e2e.play import ZONE, Play, Seen, exists
 
@@ -103,9 +105,16 @@ async def test_a_ca_of_ones_own_signs_what_acme_does_not(play: Play) -> None:
 
 @side_by_side
 async def test_what_the_issuer_would_not_sign_is_refused_at_the_door(play: Play) -> None:
-    document = {"hostname": f"spiffe.{ZONE}", "issuer": "lab", "certificate": {"uris": ["spiffe://shop/a"]}}
+    hostname = f"spiffe.{ZONE}"
+    document = {"hostname": hostname, "issuer": "lab", "certificate": {"uris": ["spiffe://shop/a"]}}
+    path = Path(play.stage.directory) / "spiffe.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(CommandError) as refused:
+        await play.stage.command("onboard", "-f", str(path), "--route", "/=frontend-service:80")
+    assert "exit 2" in str(refused.value)
+    assert "CW1334" in str(refused.value)
     answer = await play.portal.post("/v1/domains", json=document)
     assert answer.status_code == 422
     (error,) = answer.json()["errors"]
-    assert (error["field"], error["code"]) == ("certificate.uris", "CW1334")
-    assert await play.running_workflows(f"spiffe.{ZONE}") == []
+    assert (error["field"], error["problem"]) == ("certificate.uris", "is the operator's to set")
+    assert await play.running_workflows(hostname) == []

@@ -32,7 +32,7 @@ def test_a_root_lives_long_and_an_issuer_of_its_namespace_may_sign_it() -> None:
             "no",
         ),
         ({"certificate": {"common_name": "R", "key_algorithm": "Ed25519"}}, "certificate.key_algorithm", "browsers"),
-        ({"certificate": {"common_name": "R", "keystores": {}}}, "certificate.keystores", "operator"),
+        ({"certificate": {"common_name": "R", "keystores": {}}}, "certificate.keystores", "no part"),
         ({"permitted": {"dns_domains": ["*.example.com"]}}, "permitted.dns_domains[0]", "no domain"),
         ({"permitted": {"dns_domains": "example.com"}}, "permitted.dns_domains", "not a list"),
         ({"excluded": {"ip_ranges": ["192.0.2.7/24"]}}, "excluded.ip_ranges[0]", "no range"),

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from lifecycle.certificate_details import KeyEncoding, Keystore, KeyUsage, Pkcs12Profile, RotationPolicy
+from lifecycle.certificate_requests import OPERATORS_FIELDS
 from lifecycle.domain import KeyAlgorithm, OnboardingRequest
 from lifecycle.manifests import Manifest
 from lifecycle.requests import FieldError, parse_onboarding
@@ -148,10 +149,17 @@ def test_a_password_is_refused_and_not_repeated() -> None:
     assert "s3cret" not in repr(found)
 
 
-def test_a_tenant_may_not_set_what_reaches_beyond_the_domain() -> None:
-    wanted = {"secret_template": {"labels": {"copy": "everywhere"}}, "keystores": {"jks": {"secret": "root-ca"}}}
-    found = refused(wanted, operator=False)
-    assert found == dict.fromkeys(wanted, "is the operator's to set")
+def test_a_tenant_may_not_set_what_nobody_proves_or_what_reaches_beyond_the_domain() -> None:
+    wanted = {
+        "common_name": "istiod",
+        "subject": {"organizations": ["system:masters"]},
+        "ip_addresses": ["10.0.0.1"],
+        "uris": ["spiffe://cluster.local/ns/istio-system/sa/istiod"],
+        "secret_template": {"labels": {"copy": "everywhere"}},
+        "keystores": {"jks": {"secret": "root-ca", "password": "s3cret"}},
+    }
+    assert set(wanted) == set(OPERATORS_FIELDS)
+    assert refused(wanted, operator=False) == dict.fromkeys(wanted, "is the operator's to set")
 
 
 def test_all_problems_come_at_once() -> None:

@@ -16,7 +16,7 @@ from temporalio.testing import WorkflowEnvironment
 from lifecycle import findings
 from lifecycle.steps import IssuerStatus, Proof, RestoreReport
 from starter import cli, tokens
-from tests.starter.bad_certificates import BAD_CERTIFICATES, DIRECTORY, asked
+from tests.starter.bad_certificates import ALL_CERTIFICATES, DIRECTORY, OPERATORS_CERTIFICATES, asked
 from tests.starter.bad_input import BAD_HOSTNAMES
 from tests.workflows.pretended import World
 
@@ -296,11 +296,13 @@ async def test_a_token_is_shown_once_with_the_line_for_the_file(run: Run) -> Non
 # --- certificates that an issuer would refuse -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("row", ["names over the profile's limit", "clientAuth at Let's Encrypt"])
+@pytest.mark.parametrize(
+    "row", ["names over the profile's limit", "clientAuth at Let's Encrypt", *OPERATORS_CERTIFICATES]
+)
 async def test_what_the_issuer_would_refuse_ends_with_2(
     run: Run, world: World, hostname: str, tmp_path: Path, row: str
 ) -> None:
-    _, world.profile, code, words = BAD_CERTIFICATES[row]
+    _, world.profile, code, words = ALL_CERTIFICATES[row]
     world.directory = DIRECTORY
     path = tmp_path / "request.json"
     path.write_text(json.dumps(asked(row, hostname)))
