@@ -47,7 +47,7 @@ class CertificateActivities:
 
         Raises ApplicationError.
         """
-        found = await self._collisions(target)
+        found = (*await self._collisions(target), *await self._passwords(target))
         if found:
             return IssuanceResult(ready=False, findings=found)
         https = bool(target.previous_fingerprint)  # a domain that is served stays so
@@ -107,3 +107,16 @@ class CertificateActivities:
                 ),
             )
         )
+
+    async def _passwords(self, target: CertificateTarget) -> tuple[Finding, ...]:
+        """Keystores whose password is not there: cert-manager would wait for it without a word in the status.
+
+        Only whether the key holds anything is looked at.
+        """
+        certificate, found = target.request.certificate, []
+        namespace = target.request.gateway.namespace
+        for store in dict.fromkeys(filter(None, (certificate.jks, certificate.pkcs12))):
+            secret = await kubernetes.read(self._cluster, "v1", "Secret", namespace, store.secret)
+            if not ((secret or {}).get("data") or {}).get(store.key):
+                found.append(diagnosis.keystore_password_missing(store, namespace, there=secret is not None))
+        return tuple(dict.fromkeys(found))

@@ -52,7 +52,15 @@ async def read_secret(
     if "tls.crt" not in data or "tls.key" not in data:
         return None, ()
     chain, key = (base64.b64decode(data[part]) for part in ("tls.crt", "tls.key"))
-    return x509.secret_findings(chain, key, request.hostnames, subject=subject, now=datetime.now(UTC))
+    return x509.secret_findings(
+        chain,
+        key,
+        request.hostnames,
+        subject=subject,
+        now=datetime.now(UTC),
+        wanted=request.certificate,
+        parts=frozenset(part for part, value in data.items() if value),
+    )
 
 
 def secret_missing(request: OnboardingRequest) -> Finding:

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from lifecycle import findings, issuers
+from lifecycle.certificate_details import Keystore
 from lifecycle.domain import IssuerKind, IssuerRef
 from lifecycle.findings import Finding, FindingKind, Severity
 from lifecycle.steps import IssuerStatus
@@ -279,6 +280,18 @@ def _issuer_says(ref: IssuerRef, issuer: Document | None, step: str) -> IssuerSt
 
 
 # --- Secrets ----------------------------------------------------------------------------------------------------------
+
+
+def keystore_password_missing(store: Keystore, namespace: str, *, there: bool) -> Finding:
+    """The finding that a keystore's password is not where it was said to be; `there` whether the Secret is."""
+    name = f"{namespace}/{store.secret}"
+    return findings.KEYSTORE_PASSWORD_MISSING.found(
+        subject=f"Secret {name}",
+        problem=f"It has no key {store.key}, with the password of a keystore."
+        if there
+        else "It is not there, and is to have the password of a keystore.",
+        fix=f"certwright issuer credentials {store.secret} --secret-namespace {namespace} {store.key}=env:VARIABLE",
+    )
 
 
 def secret_collision(secret: Document | None, certificate: str) -> Finding | None:

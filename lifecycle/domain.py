@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from lifecycle.certificate_details import KeyEncoding, Keystore, KeyUsage, RotationPolicy, Subject
 from lifecycle.findings import Finding
 
 
@@ -73,6 +74,7 @@ class KeyAlgorithm(StrEnum):
 
     RSA = "RSA"
     ECDSA = "ECDSA"
+    ED25519 = "Ed25519"
 
 
 class GatewayKind(StrEnum):
@@ -224,15 +226,36 @@ class CertificateSpec:
     """What the customer's certificate is to be.
 
     Attributes:
-        key_size: bits, 2048/3072/4096 for RSA, 256/384/521 for ECDSA.
+        key_size: bits, 2048/3072/4096 for RSA, 256/384/521 for ECDSA; Ed25519 has one size only.
         duration_seconds: requested lifetime, 0 to leave it to the issuer.
         renew_before_percentage: of the lifetime left at renewal, 1..99, 0 for cert-manager's default (a third).
+        key_encoding: None for cert-manager's default (PKCS1, of Ed25519 PKCS8).
+        usages: empty for what a TLS server needs.
+        common_name: at most 64 characters; no client looks at it (RFC 9525).
+        renew_before_seconds: before its end, 0 to leave it to `renew_before_percentage`.
+        ip_addresses, uris: further subjectAltNames, beside the hostnames.
+        secret_labels, secret_annotations: that the Secret is to have.
+        temporary: the Secret is filled before the issuer has signed; no gateway is given that.
+        jks, pkcs12: keystores that the Secret is to have too.
     """
 
     key_algorithm: KeyAlgorithm = KeyAlgorithm.ECDSA
     key_size: int = 256
     duration_seconds: int = 0
     renew_before_percentage: int = 0
+    key_encoding: KeyEncoding | None = None
+    rotation: RotationPolicy = RotationPolicy.ALWAYS
+    usages: tuple[KeyUsage, ...] = ()
+    common_name: str = ""
+    subject: Subject | None = None
+    renew_before_seconds: int = 0
+    ip_addresses: tuple[str, ...] = ()
+    uris: tuple[str, ...] = ()
+    secret_labels: tuple[tuple[str, str], ...] = ()
+    secret_annotations: tuple[tuple[str, str], ...] = ()
+    temporary: bool = False
+    jks: Keystore | None = None
+    pkcs12: Keystore | None = None
 
 
 DEFAULT_CERTIFICATE = CertificateSpec()
@@ -282,6 +305,8 @@ class CertificateFacts:
         fingerprint: SHA-256 over the DER, lower-case hex, 64 digits.
         dns_names: the subjectAltName dNSNames (RFC 9525 looks at nothing else).
         public_key_fingerprint: SHA-256 over the SubjectPublicKeyInfo, hex.
+        usages: extended key usages, as cert-manager spells them.
+        keystores: those beside it in its Secret, by the names of their keys there.
     """
 
     fingerprint: str
@@ -293,6 +318,10 @@ class CertificateFacts:
     public_key: str
     public_key_fingerprint: str = ""
     chain_length: int = 1
+    ip_addresses: tuple[str, ...] = ()
+    uris: tuple[str, ...] = ()
+    usages: tuple[str, ...] = ()
+    keystores: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -141,6 +141,12 @@ CHALLENGE_PATH_UNAVAILABLE = _kind("CW1319", "ChallengePathUnavailable", Severit
 CHALLENGE_PATH_CLOSED = _kind("CW1320", "ChallengePathClosed", Severity.ERROR, Handling.OPERATOR)
 CHALLENGE_PATH_ELSEWHERE = _kind("CW1321", "ChallengePathElsewhere", Severity.ERROR, Handling.CUSTOMER)
 CHALLENGE_PATH_NOT_PROBED = _kind("CW1322", "ChallengePathNotProbed", Severity.WARNING, Handling.RETRY)
+KEY_NOT_ACCEPTED = _kind("CW1330", "KeyNotAccepted", Severity.ERROR, Handling.CUSTOMER)
+TOO_MANY_NAMES = _kind("CW1331", "TooManyNames", Severity.ERROR, Handling.CUSTOMER)
+USAGE_NOT_GRANTED = _kind("CW1332", "UsageNotGranted", Severity.ERROR, Handling.CUSTOMER)
+LIFE_TOO_LONG = _kind("CW1333", "LifeTooLong", Severity.ERROR, Handling.CUSTOMER)
+NAME_NOT_PROVABLE = _kind("CW1334", "NameNotProvable", Severity.ERROR, Handling.CUSTOMER)
+SUBJECT_NOT_SIGNED = _kind("CW1335", "SubjectNotSigned", Severity.ERROR, Handling.CUSTOMER)
 
 SECRET_MISSING = _kind("CW1401", "SecretMissing", Severity.ERROR, Handling.RETRY)
 SECRET_UNREADABLE = _kind("CW1402", "SecretUnreadable", Severity.ERROR, Handling.OPERATOR)
@@ -150,6 +156,9 @@ CERTIFICATE_EXPIRED = _kind("CW1405", "CertificateExpired", Severity.ERROR, Hand
 CERTIFICATE_NOT_YET_VALID = _kind("CW1406", "CertificateNotYetValid", Severity.ERROR, Handling.RETRY)
 SECRET_COLLISION = _kind("CW1407", "SecretCollision", Severity.ERROR, Handling.OPERATOR)
 SECRET_IN_OTHER_NAMESPACE = _kind("CW1408", "SecretInOtherNamespace", Severity.ERROR, Handling.OPERATOR)
+TEMPORARY_CERTIFICATE = _kind("CW1409", "TemporaryCertificate", Severity.ERROR, Handling.RETRY)
+KEYSTORE_PASSWORD_MISSING = _kind("CW1410", "KeystorePasswordMissing", Severity.ERROR, Handling.OPERATOR)
+KEYSTORE_MISSING = _kind("CW1411", "KeystoreMissing", Severity.ERROR, Handling.OPERATOR)
 
 NAME_ON_OTHER_GATEWAY = _kind("CW1501", "NameOnOtherGateway", Severity.ERROR, Handling.OPERATOR)
 NAME_ON_OTHER_CERTIFICATE = _kind("CW1502", "NameOnOtherCertificate", Severity.WARNING, Handling.OPERATOR)

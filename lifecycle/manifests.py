@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lifecycle import names
+from lifecycle.certificate_manifests import annotated, certificate_spec
 from lifecycle.domain import Hsts, IssuerKind, OnboardingRequest, Route
 from lifecycle.steps import IssuerRequest
 
@@ -53,30 +54,15 @@ def metadata(request: OnboardingRequest, name: str) -> Manifest:
 
 
 def certificate(request: OnboardingRequest) -> Manifest:
-    """The Certificate (cert-manager.io/v1), in the gateway's namespace; its key is new at each renewal."""
-    wanted = request.certificate
-    issuer = request.issuer
-    spec: Manifest = {
-        "secretName": names.secret_name(request.hostname),
-        "dnsNames": list(request.hostnames),
-        "issuerRef": {"group": "cert-manager.io", "kind": issuer.kind.value, "name": issuer.name},
-        "privateKey": {
-            "algorithm": wanted.key_algorithm.value,
-            "size": wanted.key_size,
-            "rotationPolicy": "Always",
-        },
-        "usages": ["digital signature", "server auth"],
-    }
-    if wanted.duration_seconds:
-        spec["duration"] = f"{wanted.duration_seconds}s"
-    if wanted.renew_before_percentage:
-        spec["renewBeforePercentage"] = wanted.renew_before_percentage
-    return {
+    """The Certificate (cert-manager.io/v1), in the gateway's namespace."""
+    spec = certificate_spec(request)
+    made: Manifest = {
         "apiVersion": "cert-manager.io/v1",
         "kind": "Certificate",
         "metadata": metadata(request, names.certificate_name(request.hostname)),
         "spec": spec,
     }
+    return annotated(request, made)
 
 
 def gateway(request: OnboardingRequest, *, https: bool) -> Manifest:

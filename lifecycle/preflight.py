@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from lifecycle import findings, names
+from lifecycle.acceptance import acceptance_findings
 from lifecycle.claims import object_collision, other_claims
 from lifecycle.diagnosis import issuer_status, secret_collision
 from lifecycle.domain import IssuerKind, Observation, OnboardingRequest, RoutingStatus
@@ -58,6 +59,7 @@ def preflight_report(
         *routing.findings,
         *_address(request, evidence),
         *(_issuer(request, evidence) if evidence.issuer_seen else ()),
+        *acceptance_findings(request, evidence.issuer, now),
         *filter(
             None,
             (

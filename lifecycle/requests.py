@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from lifecycle import gateway_requests
+from lifecycle import certificate_requests, gateway_requests
 from lifecycle.domain import (
     DEFAULT_CERTIFICATE,
     DEFAULT_GATEWAY,
@@ -25,7 +25,6 @@ from lifecycle.domain import (
     GatewayTarget,
     IssuerKind,
     IssuerRef,
-    KeyAlgorithm,
     OnboardingRequest,
     Route,
 )
@@ -37,12 +36,6 @@ MAX_HOSTNAMES = 100
 
 MAX_ROUTES = 50
 """Ours: far more than a gateway's route table should hold for one domain."""
-
-MIN_DURATION_SECONDS = 3600
-"""cert-manager's webhook refuses less (API reference: CertificateSpec.duration)."""
-
-KEY_SIZES = {KeyAlgorithm.RSA: (2048, 3072, 4096), KeyAlgorithm.ECDSA: (256, 384, 521)}
-"""Bits, as cert-manager takes them; public CAs accept no smaller RSA key (Baseline Requirements, section 6.1.5)."""
 
 _ACME_CHALLENGE = "/.well-known/acme-challenge"
 _SHOWN = 80
@@ -64,12 +57,14 @@ class FieldError:
         value: what was written, cut to 80 characters; empty where it was missing or is not repeated on purpose.
         problem: what is wrong, to be read after the field.
         fix: what to write instead.
+        code: of the finding in `docs/findings.md`, where it is not the form but the issuer that stands against it.
     """
 
     field: str
     value: str
     problem: str
     fix: str
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +76,7 @@ class OnboardingDefaults:
             ``default``. A tenant must not reach a Service of the platform by naming it.
         forbidden_suffixes: the cluster's own domains.
         wildcard_allowed: whether the issuers have a DNS-01 solver.
+        operator: whether who asks may set what reaches beyond the domain (`certificate_requests.OPERATORS_FIELDS`).
     """
 
     issuer: IssuerRef | None = None
@@ -90,6 +86,7 @@ class OnboardingDefaults:
     allowed_route_namespaces: tuple[str, ...] = ()
     forbidden_suffixes: tuple[str, ...] = ("cluster.local",)
     wildcard_allowed: bool = False
+    operator: bool = False
 
     @property
     def route_namespaces(self) -> tuple[str, ...]:
@@ -106,9 +103,9 @@ def parse_onboarding(
 
     Fields: `hostnames` (a list; the first names the domain) or `hostname`; `issuer` (a name, or name, kind,
     namespace); `routes` (a list of prefix, service, port, namespace, exact, headers, weight, others,
-    timeout_seconds); `certificate` (key_algorithm, key_size, duration_seconds, renew_before_percentage); `tls` (mode,
-    min_protocol, max_protocol, ciphers, client_ca); `hsts` (max_age_seconds, include_subdomains, preload); `target`
-    (istio or gateway-api). The tenant is who the caller proved to be, never a field.
+    timeout_seconds); `certificate` (`certificate_requests.FIELDS`); `tls` (mode, min_protocol, max_protocol, ciphers,
+    client_ca); `hsts` (max_age_seconds, include_subdomains, preload); `target` (istio or gateway-api). The tenant is
+    who the caller proved to be, never a field.
     """
     form = _Form()
     if not isinstance(document, Mapping):
@@ -118,7 +115,7 @@ def parse_onboarding(
     hostnames = _hostnames(form, document, defaults)
     issuer = _issuer_ref(form, document, defaults)
     routes = _routes(form, document, defaults)
-    certificate = _certificate(form, document, defaults.certificate)
+    certificate = certificate_requests.certificate(form, document, defaults.certificate, operator=defaults.operator)
     kind = form.choice(document, "target", GatewayKind, defaults.gateway.kind)
     tls = gateway_requests.tls_settings(form, document)
     hsts = gateway_requests.hsts(form, document)
@@ -425,30 +422,6 @@ def _route_namespace(form: _Form, entry: Mapping[object, object], path: str, def
     if namespace not in allowed:
         form.refuse(f"{path}.namespace", namespace, "is not open to routes", f"use one of {', '.join(allowed)}")
     return namespace
-
-
-def _certificate(form: _Form, document: Mapping[object, object], default: CertificateSpec) -> CertificateSpec:
-    given = form.section(document, "certificate")
-    path = "certificate"
-    form.known(given, path, ("key_algorithm", "key_size", "duration_seconds", "renew_before_percentage"))
-    algorithm = form.choice(given, "key_algorithm", KeyAlgorithm, default.key_algorithm, path=path)
-    sizes = KEY_SIZES[algorithm]
-    usual = default.key_size if algorithm is default.key_algorithm else sizes[0]
-    size = form.number(given, "key_size", sizes[0], sizes[-1], path=path, default=usual)
-    if size not in sizes:
-        known = ", ".join(map(str, sizes))
-        form.refuse(f"{path}.key_size", size, f"is no key size of {algorithm.value}", f"write one of {known}")
-    ten_years = 10 * 365 * 86400
-    return CertificateSpec(
-        key_algorithm=algorithm,
-        key_size=size,
-        duration_seconds=form.number(
-            given, "duration_seconds", MIN_DURATION_SECONDS, ten_years, path=path, default=default.duration_seconds
-        ),
-        renew_before_percentage=form.number(
-            given, "renew_before_percentage", 1, 99, path=path, default=default.renew_before_percentage
-        ),
-    )
 
 
 def _gateway(form: _Form, document: Mapping[object, object]) -> GatewayTarget:

@@ -6,8 +6,10 @@ name is not read. Left out: revocation.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -18,7 +20,8 @@ from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from lifecycle import findings
-from lifecycle.domain import CertificateFacts
+from lifecycle.certificate_details import KeyUsage
+from lifecycle.domain import DEFAULT_CERTIFICATE, CertificateFacts, CertificateSpec
 from lifecycle.findings import Finding
 
 
@@ -30,11 +33,16 @@ def facts(chain_pem: bytes) -> CertificateFacts:
 
 def facts_of(certificate: x509.Certificate, *, chain_length: int = 1) -> CertificateFacts:
     """The facts of a parsed certificate."""
+    dns_names: tuple[str, ...] = ()
+    ip_addresses: tuple[str, ...] = ()
+    uris: tuple[str, ...] = ()
     try:
         alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         dns_names = tuple(alternatives.get_values_for_type(x509.DNSName))
+        ip_addresses = tuple(str(one) for one in alternatives.get_values_for_type(x509.IPAddress))
+        uris = tuple(alternatives.get_values_for_type(x509.UniformResourceIdentifier))
     except x509.ExtensionNotFound:
-        dns_names = ()
+        pass
     key = certificate.public_key()
     return CertificateFacts(
         fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
@@ -46,7 +54,30 @@ def facts_of(certificate: x509.Certificate, *, chain_length: int = 1) -> Certifi
         public_key=_describe(key),
         public_key_fingerprint=hashlib.sha256(_spki(key)).hexdigest(),
         chain_length=chain_length,
+        ip_addresses=ip_addresses,
+        uris=uris,
+        usages=_usages(certificate),
     )
+
+
+_USAGES = {
+    ExtendedKeyUsageOID.SERVER_AUTH: KeyUsage.SERVER_AUTH,
+    ExtendedKeyUsageOID.CLIENT_AUTH: KeyUsage.CLIENT_AUTH,
+    ExtendedKeyUsageOID.CODE_SIGNING: KeyUsage.CODE_SIGNING,
+    ExtendedKeyUsageOID.EMAIL_PROTECTION: KeyUsage.EMAIL_PROTECTION,
+    ExtendedKeyUsageOID.TIME_STAMPING: KeyUsage.TIMESTAMPING,
+    ExtendedKeyUsageOID.OCSP_SIGNING: KeyUsage.OCSP_SIGNING,
+    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE: KeyUsage.ANY,
+}
+
+
+def _usages(certificate: x509.Certificate) -> tuple[str, ...]:
+    """The extended key usages, those without a name of ours by their number."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(_USAGES[one].value if one in _USAGES else one.dotted_string for one in found)
 
 
 def _spki(key: PublicKeyTypes) -> bytes:
@@ -71,10 +102,28 @@ def covers(certificate: CertificateFacts, hostname: str) -> bool:
     return any(name.lower() in {hostname, f"*.{parent}"} for name in certificate.dns_names)
 
 
+KEYSTORES = {"jks": "keystore.jks", "pkcs12": "keystore.p12"}
+"""Keys of a Secret with keystores (cert-manager API reference: JKSKeystore, PKCS12Keystore)."""
+
+
+TEMPORARY_ISSUER = "CN=cert-manager.local"
+"""Who signs temporary certificates (cert-manager 1.21, pkg/util/pki/temporarycertificate.go); no CA has that name."""
+
+
 def secret_findings(
-    chain_pem: bytes, key_pem: bytes, hostnames: tuple[str, ...], *, subject: str, now: datetime
+    chain_pem: bytes,
+    key_pem: bytes,
+    hostnames: tuple[str, ...],
+    *,
+    subject: str,
+    now: datetime,
+    wanted: CertificateSpec = DEFAULT_CERTIFICATE,
+    parts: Collection[str] = (),
 ) -> tuple[CertificateFacts | None, tuple[Finding, ...]]:
-    """What is wrong with a TLS Secret's content before a gateway may serve it; the key's bytes go nowhere."""
+    """What is wrong with a TLS Secret's content before a gateway may serve it; the key's bytes go nowhere.
+
+    `wanted` is what was asked for beside the hostnames, `parts` the Secret's keys that hold anything.
+    """
     renew = f"certwright renew {hostnames[0]}"
     try:
         found = facts(chain_pem)
@@ -95,6 +144,28 @@ def secret_findings(
         for hostname in hostnames
         if not covers(found, hostname)
     )
+    if found.issuer == TEMPORARY_ISSUER:
+        problem = "tls.crt is cert-manager's temporary certificate: the issuer has not signed yet."
+        fix = f"certwright status {hostnames[0]}; it is replaced as soon as the issuer has signed."
+        said.append(findings.TEMPORARY_CERTIFICATE.found(subject=subject, problem=problem, fix=fix))
+    here = {*found.ip_addresses, *found.uris}
+    said.extend(
+        findings.NAME_NOT_COVERED.found(
+            subject=subject,
+            problem=f"The certificate does not cover {name}; it has {', '.join(sorted(here)) or 'none of its kind'}.",
+            fix=renew,
+        )
+        for name in (*wanted.ip_addresses, *wanted.uris)
+        if name not in here
+    )
+    found = dataclasses.replace(found, keystores=tuple(key for key in KEYSTORES.values() if key in parts))
+    for kind, store in (("jks", wanted.jks), ("pkcs12", wanted.pkcs12)):
+        if store is not None and KEYSTORES[kind] not in parts:
+            problem = (
+                f"It has no {KEYSTORES[kind]}, which was asked for with a password from {store.secret}/{store.key}."
+            )
+            fix = f"kubectl describe secret {store.secret} in the same namespace; then {renew}"
+            said.append(findings.KEYSTORE_MISSING.found(subject=subject, problem=problem, fix=fix))
     if now >= found.not_after:
         problem = f"The certificate expired at {found.not_after.isoformat()}."
         said.append(findings.CERTIFICATE_EXPIRED.found(subject=subject, problem=problem, fix=renew))

@@ -39,6 +39,7 @@ from activities.temporal import (
     leave,
 )
 from lifecycle import findings, issuers, queues, solvers
+from lifecycle.authorities import Authority, parse_authority
 from lifecycle.diagnosis import said
 from lifecycle.domain import DomainStatus, IssuerRef, OnboardingRequest, Phase
 from lifecycle.issuer_requests import parse_issuer, parse_issuers
@@ -57,7 +58,7 @@ from lifecycle.steps import (
     RestoreReport,
     RestoreRequest,
 )
-from starter import console, credentials, domains, schedules, search_attributes, tokens
+from starter import authorities, console, credentials, domains, schedules, search_attributes, tokens
 from starter import issuers as look
 from starter import settings as door
 from starter.console import Screen
@@ -123,7 +124,9 @@ def _main(arguments: Sequence[str] | None) -> int:
     try:
         return asyncio.run(_run(options, screen))
     except BadInputError as error:
-        screen.error("the request is not well formed", errors=error.errors)
+        refused = bool(error.errors) and all(one.code for one in error.errors)
+        title = "the issuer would refuse it" if refused else "the request is not well formed"
+        screen.error(title, errors=error.errors)
         return BAD_INPUT
     except TemporalAwayError as error:
         screen.error(str(error), "Start Temporal, or say where it is: --address HOST:PORT or TEMPORAL_ADDRESS.")
@@ -172,6 +175,8 @@ async def _run(options: argparse.Namespace, screen: Screen) -> int:
         options.prepared = options.prepare(options, settings)
     if chosen is _issuer_credentials:
         return await _issuer_credentials(options, screen)
+    if chosen is _issuer_authority:
+        return await _issuer_authority(options, screen)
     command: Command = chosen
     try:
         client = await connected(where)
@@ -365,30 +370,57 @@ def _credentials(options: argparse.Namespace, settings: DoorSettings) -> credent
 
 async def _issuer_credentials(options: argparse.Namespace, screen: Screen) -> int:
     """Straight to the cluster with the caller's kubeconfig: no workflow ever has a credential."""
-    kubeconfig = options.kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
-    try:
-        written = await credentials.write(
+    written = await _by_oneself(
+        options,
+        "Secrets",
+        lambda kubeconfig: credentials.write(
             kubeconfig,
             options.secret_namespace,
             options.secret,
             options.prepared,
             replace=options.replace,
-        )
-    except credentials.NotWrittenError as error:
-        raise FailedError(str(error), error.fix) from None
-    except ApplicationError as error:
-        told = next((one for one in error.details if isinstance(one, findings.Finding)), None)
-        fix = "Your own account needs that right on Secrets." if told else ""
-        raise FailedError(error.message, fix) from None
-    except (OSError, ConfigException):
-        fix = "--kubeconfig FILE, or KUBECONFIG"
-        raise FailedError(f"no cluster is named by {kubeconfig}", fix) from None
+        ),
+    )
     title = f"Secret {written.namespace}/{written.name}: {'written' if written.changed else 'was as asked'}"
     lines = [f"  keys: {', '.join(written.keys)}"]
     if written.fingerprint:
         lines.append(f"  certificate SHA-256 {written.fingerprint}")
     screen.result(written, title, *lines)
     return DONE
+
+
+def _authority(options: argparse.Namespace, settings: DoorSettings) -> Authority:
+    return _good(parse_authority(_file("-f", options.file)), Authority)
+
+
+async def _issuer_authority(options: argparse.Namespace, screen: Screen) -> int:
+    """Straight to the cluster with the caller's kubeconfig, as for credentials."""
+    authority: Authority = options.prepared
+    written = await _by_oneself(options, "Certificates", lambda kubeconfig: authorities.write(kubeconfig, authority))
+    place = f"{written.namespace}/{written.name}"
+    screen.result(
+        written,
+        f"Certificate {place}: {'applied' if written.changed else 'was as asked'}",
+        f"  kubectl wait -n {written.namespace} certificate/{written.name} --for=condition=Ready",
+        f"  then an issuer: certwright issuer apply -f FILE, with name, and ca: {{secret: {written.name}}}",
+    )
+    return DONE
+
+
+async def _by_oneself(options: argparse.Namespace, kind: str, work: Callable[[str], Awaitable[T]]) -> T:
+    """What is done with the caller's own kubeconfig; what goes wrong is told as its own."""
+    kubeconfig = options.kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+    try:
+        return await work(kubeconfig)
+    except credentials.NotWrittenError as error:
+        raise FailedError(str(error), error.fix) from None
+    except ApplicationError as error:
+        told = next((one for one in error.details if isinstance(one, findings.Finding)), None)
+        fix = f"Your own account needs that right on {kind}." if told else ""
+        raise FailedError(error.message, fix) from None
+    except (OSError, ConfigException):
+        fix = "--kubeconfig FILE, or KUBECONFIG"
+        raise FailedError(f"no cluster is named by {kubeconfig}", fix) from None
 
 
 # --- domains ----------------------------------------------------------------------------------------------------------
@@ -431,10 +463,11 @@ def _onboarding_request(options: argparse.Namespace, settings: DoorSettings) -> 
     if not TENANT.fullmatch(tenant):
         fix = "write up to 63 lower-case letters, digits and -"
         errors.append(FieldError(field="--tenant", value=tenant[:80], problem="is no tenant's name", fix=fix))
-    parsed_request = parse_onboarding(document, tenant=tenant, defaults=settings.defaults)
+    defaults = dataclasses.replace(settings.defaults, operator=True)
+    parsed_request = parse_onboarding(document, tenant=tenant, defaults=defaults)
     if isinstance(parsed_request, tuple) and not errors:
         # where nothing but a wildcard stands against it, the issuer decides
-        provable = dataclasses.replace(settings.defaults, wildcard_allowed=True)
+        provable = dataclasses.replace(defaults, wildcard_allowed=True)
         second = parse_onboarding(document, tenant=tenant, defaults=provable)
         if isinstance(second, OnboardingRequest):
             options.doubtful, parsed_request = parsed_request, second
@@ -454,9 +487,9 @@ def _within(document: Mapping[str, object], section: str, **given: object) -> ob
 
 async def _onboard(call: Call) -> int:
     request: OnboardingRequest = call.options.prepared
-    doubtful = getattr(call.options, "doubtful", ())
-    if doubtful and not await look.proves_wildcards(call.client, request.issuer):
-        raise BadInputError(*doubtful)
+    errors = await look.objections(call.client, request, getattr(call.options, "doubtful", ()))
+    if errors:
+        raise BadInputError(*errors)
     onboarded = await domains.onboard(
         call.client, request, update_id=call.options.idempotency_key, again=call.options.again
     )
@@ -920,6 +953,10 @@ def _issuer_arguments(place: Any, command: Any) -> None:
     secret.add_argument("--generate-ca", default="", metavar="COMMON-NAME", help="make a root here")
     secret.add_argument("--replace", action="store_true", help="also where a Secret is there and differs")
     secret.add_argument("--kubeconfig", default="", metavar="FILE", help="(KUBECONFIG)")
+    words = "have cert-manager make a CA of your own, name constraints included, with your own kubeconfig"
+    authority = command(place, "authority", words, _issuer_authority, _authority)
+    authority.add_argument("-f", "--file", required=True, help="YAML, TOML or JSON (- for standard input)")
+    authority.add_argument("--kubeconfig", default="", metavar="FILE", help="(KUBECONFIG)")
 
 
 def _domain_arguments(commands: Any, command: Any) -> None:
@@ -928,7 +965,7 @@ def _domain_arguments(commands: Any, command: Any) -> None:
     onboard.add_argument("-f", "--file", help="YAML or JSON as the portal takes it (- for standard input)")
     onboard.add_argument("--issuer", help="NAME or Issuer/NAME")
     onboard.add_argument("--route", action="append", default=[], metavar="PREFIX=SERVICE[.NS]:PORT")
-    onboard.add_argument("--key-algorithm", help="ECDSA (default) or RSA")
+    onboard.add_argument("--key-algorithm", help="ECDSA (default), RSA or Ed25519; more by -f")
     onboard.add_argument("--tls-mode", help="SIMPLE (default), MUTUAL, OPTIONAL_MUTUAL or PASSTHROUGH")
     onboard.add_argument("--min-protocol", help="TLSV1_2 (default) or TLSV1_3")
     onboard.add_argument("--max-protocol", help="TLSV1_2 or TLSV1_3 (the newest)")

@@ -7,7 +7,7 @@ One way for the portal and the command line. Left out: setting an issuer up, and
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from temporalio.client import Client, RPCError, WorkflowFailureError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -15,10 +15,11 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 from temporalio.service import RPCStatusCode
 
 from activities.temporal import TemporalAwayError, away_if_unreachable
-from lifecycle import queues
+from lifecycle import acceptance, queues
 from lifecycle.diagnosis import said
-from lifecycle.domain import IssuerRef
+from lifecycle.domain import IssuerRef, OnboardingRequest
 from lifecycle.names import issuer_inspection_id
+from lifecycle.requests import FieldError
 from lifecycle.steps import IssuerOverview, IssuerQuestion
 from workflows.issuer import IssuerInspection
 
@@ -75,13 +76,23 @@ async def inspect(client: Client, ref: IssuerRef | None = None, *, longest: time
             raise TemporalAwayError(f"Temporal refused ({error.status.name}): {said(error.message)}") from None
 
 
-async def proves_wildcards(client: Client, ref: IssuerRef) -> bool:
-    """Whether the issuer is known to prove a wildcard: where nobody can say so in time, a door takes none."""
+async def objections(
+    client: Client, request: OnboardingRequest, doubtful: tuple[FieldError, ...] = ()
+) -> tuple[FieldError, ...]:
+    """What stands against a request because of its issuer, today.
+
+    `doubtful` is what only an issuer that proves wildcards refutes. An issuer is looked at only where it decides
+    anything, so that a plain request needs no worker. Where nobody can say so in time a door takes no wildcard, and
+    leaves the rest to the domain, which looks again before it orders anything.
+    """
+    if not doubtful and not acceptance.depends_on_issuer(request):
+        return ()
     try:
-        (issuer,) = (await inspect(client, ref, longest=PROMPT)).issuers
+        (issuer,) = (await inspect(client, request.issuer, longest=PROMPT)).issuers
     except (NotSeenError, TemporalAwayError):
-        return False
-    return issuer.wildcard
+        return doubtful
+    refused = acceptance.field_errors(request, acceptance.traits_of(issuer), datetime.now(UTC))
+    return (*(() if issuer.wildcard else doubtful), *refused)
 
 
 def _innermost(error: BaseException) -> BaseException:

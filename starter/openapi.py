@@ -12,6 +12,8 @@ from http import HTTPStatus
 from typing import Any
 
 from lifecycle import gateway_requests
+from lifecycle.certificate_details import KeyEncoding, KeyUsage, RotationPolicy
+from lifecycle.certificate_requests import MIN_DURATION_SECONDS, MIN_RENEW_BEFORE_SECONDS
 from lifecycle.domain import DomainStatus, GatewayKind, KeyAlgorithm, Phase, TlsMode, TlsVersion
 from lifecycle.requests import MAX_HOSTNAMES, MAX_ROUTES, FieldError
 from starter.domains import LARGEST_PAGE, DomainPage, DomainView
@@ -201,9 +203,17 @@ _REQUEST = {
             "additionalProperties": False,
             "properties": {
                 "key_algorithm": {"type": "string", "enum": [one.value for one in KeyAlgorithm]},
-                "key_size": {"type": "integer"},
-                "duration_seconds": {"type": "integer"},
+                "key_size": {
+                    "type": "integer",
+                    "description": "2048, 3072, 4096 of RSA; 256, 384, 521 of ECDSA.",
+                },
+                "key_encoding": {"type": "string", "enum": [one.value for one in KeyEncoding]},
+                "rotation": {"type": "string", "enum": [one.value for one in RotationPolicy]},
+                "usages": {"type": "array", "items": {"type": "string", "enum": [one.value for one in KeyUsage]}},
+                "duration_seconds": {"type": "integer", "minimum": MIN_DURATION_SECONDS},
+                "renew_before_seconds": {"type": "integer", "minimum": MIN_RENEW_BEFORE_SECONDS},
                 "renew_before_percentage": {"type": "integer", "minimum": 1, "maximum": 99},
+                "temporary": {"type": "boolean", "description": "Fill the Secret before the issuer has signed."},
             },
         },
     },

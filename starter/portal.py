@@ -206,18 +206,19 @@ class Portal:
         return _json(answer, status, {"Location": f"/v1/domains/{asked.hostname}"})
 
     async def _parsed(self, body: object, tenant: str) -> OnboardingRequest:
-        """A well-formed request; where nothing but a wildcard stands against it, its issuer decides."""
+        """A well-formed request that its issuer would sign; a wildcard is well formed where the issuer proves it."""
         defaults = self._settings.defaults
         parsed = parse_onboarding(body, tenant=tenant, defaults=defaults)
-        if isinstance(parsed, OnboardingRequest):
-            return parsed
-        provable = dataclasses.replace(defaults, wildcard_allowed=True)
-        second = parse_onboarding(body, tenant=tenant, defaults=provable)
-        if not isinstance(second, OnboardingRequest):
-            raise ProblemError("invalid-request", errors=parsed)
-        if await self._bounded(issuers.proves_wildcards(self._client, second.issuer)):
-            return second
-        raise ProblemError("invalid-request", errors=parsed)
+        doubtful: tuple[FieldError, ...] = ()
+        if not isinstance(parsed, OnboardingRequest):
+            provable = dataclasses.replace(defaults, wildcard_allowed=True)
+            doubtful, parsed = parsed, parse_onboarding(body, tenant=tenant, defaults=provable)
+        if not isinstance(parsed, OnboardingRequest):
+            raise ProblemError("invalid-request", errors=doubtful)
+        errors = await self._bounded(issuers.objections(self._client, parsed, doubtful))
+        if errors:
+            raise ProblemError("invalid-request", errors=errors)
+        return parsed
 
     async def listed(self, request: Request, tenant: str) -> Response:
         """GET /v1/domains."""

@@ -149,4 +149,5 @@ def _file(variables: Variables, name: str, path: str) -> None:
 def words(error: FieldError) -> str:
     """A field's problem as a person reads it: what is wrong and what to do."""
     value = f" ({error.value})" if error.value else ""
-    return f"{error.field or 'the request'}{value} {error.problem}; {error.fix}"
+    code = f" [{error.code}]" if error.code else ""
+    return f"{error.field or 'the request'}{value} {error.problem}; {error.fix}{code}"

@@ -13,7 +13,15 @@ from tests.e2e.play import Play, Seen
 
 Scene = Callable[[Play], Awaitable[None]]
 
-_ORDER = ("test_demo", "test_lifecycle", "test_shapes", "test_issuers", "test_broken_surroundings", "test_histories")
+_ORDER = (
+    "test_demo",
+    "test_lifecycle",
+    "test_shapes",
+    "test_issuers",
+    "test_certificates",
+    "test_broken_surroundings",
+    "test_histories",
+)
 """The demo has the machine to itself, and the histories are read when all of them are written."""
 
 _scenes: dict[tuple[str, str], Scene] = {}

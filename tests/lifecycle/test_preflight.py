@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from lifecycle import findings, manifests, names
-from lifecycle.domain import IssuerKind, IssuerRef, OnboardingRequest, Route, RoutingStatus
+from lifecycle.domain import (
+    CertificateSpec,
+    IssuerKind,
+    IssuerRef,
+    KeyAlgorithm,
+    OnboardingRequest,
+    Route,
+    RoutingStatus,
+)
 from lifecycle.platform import Permission
 from lifecycle.preflight import PreflightEvidence, preflight_report
 from lifecycle.routing import DnsAnswer, Lookup
@@ -115,3 +123,14 @@ def test_evidence_is_few_lines_however_many_names() -> None:
     assert [line.step for line in made.evidence] == ["DNS", "Service istio-system/istio-ingressgateway"]
     assert "96 more" in made.evidence[0].detail
     assert all(len(line.detail) <= 300 for line in made.evidence)
+
+
+def test_what_its_issuer_would_refuse_is_not_ordered() -> None:
+    """The door has looked too; but the issuer may be another since then, and the day too."""
+    solver = {"http01": {"ingress": {"ingressClassName": "certwright-none"}}}
+    server = "https://acme-v02.api.letsencrypt.org/directory"
+    public = {**ISSUER, "spec": {"acme": {"server": server, "solvers": [solver]}}}
+    wanted = dataclasses.replace(REQUEST, certificate=CertificateSpec(key_algorithm=KeyAlgorithm.ED25519))
+    assert report(wanted) == (True, [])
+    assert report(wanted, issuer=public) == (False, ["CW1330"])
+    assert report(wanted, issuer=None, issuer_seen=False) == (True, [])

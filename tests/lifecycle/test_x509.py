@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import trustme
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509 import (
     AuthorityKeyIdentifier,
     BasicConstraints,
@@ -27,7 +28,8 @@ from cryptography.x509 import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from lifecycle import x509
-from lifecycle.domain import CertificateFacts
+from lifecycle.certificate_details import Keystore
+from lifecycle.domain import CertificateFacts, CertificateSpec
 
 CA = trustme.CA()
 NOW = datetime.now(UTC)
@@ -175,3 +177,57 @@ def test_a_chain_leads_to_an_expected_root_or_the_problem_is_said(
 def test_a_leaf_that_is_itself_expected_needs_no_chain(hostname: str, days: int, problem: str) -> None:
     roots = OTHER_ROOT.public_bytes(Encoding.PEM) + load_der_x509_certificate(PRESENTED).public_bytes(Encoding.PEM)
     assert problem == x509.chain_problem((PRESENTED,), roots, hostname, NOW + timedelta(days=days))
+
+
+# --- what was asked for beside the hostnames --------------------------------------------------------------------------
+
+NAMED = CA.issue_cert("shop.example.com", "192.0.2.7", not_after=NOW + timedelta(days=9))
+
+
+def wanting(parts: set[str] | None = None, **wanted: Any) -> list[str]:
+    """What is wrong with the Secret of such a certificate; `parts` are its keys."""
+    chain, key = NAMED.cert_chain_pems[0].bytes(), NAMED.private_key_pem.bytes()
+    certificate = CertificateSpec(**wanted)
+    read, said = x509.secret_findings(
+        chain, key, ("shop.example.com",), subject="Secret a/b", now=NOW, wanted=certificate, parts=parts or set()
+    )
+    assert read is not None
+    assert read.ip_addresses == ("192.0.2.7",)
+    return [finding.code for finding in said]
+
+
+def test_addresses_and_uris_must_be_there_too() -> None:
+    assert wanting(ip_addresses=("192.0.2.7",)) == []
+    assert wanting(ip_addresses=("192.0.2.8",), uris=("spiffe://example.com/shop",)) == ["CW1404", "CW1404"]
+
+
+def test_keystores_must_be_there_too() -> None:
+    stores = {"jks": Keystore(secret="password"), "pkcs12": Keystore(secret="password")}
+    assert wanting({"keystore.jks", "keystore.p12"}, **stores) == []
+    assert wanting({"keystore.p12"}, **stores) == ["CW1411"]
+    read, _ = x509.secret_findings(
+        CHAIN, KEY, ("shop.example.com",), subject="Secret a/b", now=NOW, parts={"tls.crt", "keystore.p12"}
+    )
+    assert read is not None
+    assert read.keystores == ("keystore.p12",)
+
+
+def test_extended_usages_are_told_by_name() -> None:
+    assert x509.facts(CHAIN).usages == ("client auth", "server auth", "code signing")
+
+
+def test_a_temporary_certificate_is_never_served() -> None:
+    key = ed25519.Ed25519PrivateKey.generate()
+    made = (
+        CertificateBuilder(
+            Name([NameAttribute(NameOID.COMMON_NAME, "cert-manager.local")]), Name([]), key.public_key(), 1234567890
+        )
+        .not_valid_before(NOW - timedelta(days=1))
+        .not_valid_after(NOW + timedelta(days=9))
+        .add_extension(SubjectAlternativeName([DNSName("shop.example.com")]), critical=True)
+        .sign(key, None)
+    )
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    read = x509.facts(made.public_bytes(Encoding.PEM))
+    assert (read.public_key, read.usages) == ("Ed25519", ())
+    assert found(made.public_bytes(Encoding.PEM), pem) == ["CW1409"]

@@ -16,6 +16,7 @@ from temporalio.testing import WorkflowEnvironment
 from lifecycle import findings
 from lifecycle.steps import IssuerStatus, Proof, RestoreReport
 from starter import cli, tokens
+from tests.starter.bad_certificates import ALL_CERTIFICATES, DIRECTORY, OPERATORS_CERTIFICATES, asked
 from tests.starter.bad_input import BAD_HOSTNAMES
 from tests.workflows.pretended import World
 
@@ -290,3 +291,44 @@ async def test_a_token_is_shown_once_with_the_line_for_the_file(run: Run) -> Non
     assert code == 0
     assert made["line"] == f"acme {tokens.digest(made['token'])}"
     assert made["token"] not in made["line"]
+
+
+# --- certificates that an issuer would refuse -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "row", ["names over the profile's limit", "clientAuth at Let's Encrypt", *OPERATORS_CERTIFICATES]
+)
+async def test_what_the_issuer_would_refuse_ends_with_2(
+    run: Run, world: World, hostname: str, tmp_path: Path, row: str
+) -> None:
+    _, world.profile, code, words = ALL_CERTIFICATES[row]
+    world.directory = DIRECTORY
+    path = tmp_path / "request.json"
+    path.write_text(json.dumps(asked(row, hostname)))
+    ended, _, err = await run("onboard", "-f", str(path), *ROUTE)
+    assert ended == 2
+    assert words in " ".join(err.split())
+    assert f"[{code}]" in err
+
+
+async def test_the_operator_may_set_all_of_a_certificate_by_a_file(
+    run: Run, world: World, hostname: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "request.toml"
+    path.write_text('[certificate]\nkey_size = 384\n[certificate.keystores.jks]\nsecret = "keystore-password"\n')
+    code, _, err = await run("onboard", hostname, "-f", str(path), *ROUTE, "--wait")
+    assert code == 0, err
+    (argument, *_) = world.arguments["issue_certificate"]
+    assert argument.request.certificate.key_size == 384
+    assert argument.request.certificate.jks.secret == "keystore-password"
+
+
+async def test_a_bad_authority_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "ca.yaml"
+    path.write_text("name: shop-root\nissuer: bootstrap\npermitted: {dns_domains: ['*.example.com']}\n")
+    code = await asyncio.to_thread(cli.main, ["issuer", "authority", "-f", str(path)])
+    assert code == 2
+    told = capsys.readouterr().err
+    assert "certificate.common_name" in told
+    assert "permitted.dns_domains[0]" in told

@@ -24,6 +24,7 @@ from lifecycle.names import domain_id
 from lifecycle.steps import PreflightReport, ReservationResult
 from starter import openapi, tokens
 from starter.portal import LARGEST_BODY, application
+from tests.starter.bad_certificates import BAD_CERTIFICATES, DIRECTORY, asked
 from tests.starter.bad_input import BAD_HOSTNAMES
 from tests.starter.conftest import SETTINGS, Door
 from tests.workflows.pretended import World, seen
@@ -417,3 +418,37 @@ def test_the_document_is_valid_openapi() -> None:
     jsonschema.validate(DOCUMENT, schema, cls=Draft202012Validator)
     for name in DOCUMENT["components"]["schemas"]:
         Draft202012Validator.check_schema(DOCUMENT["components"]["schemas"][name])
+
+
+# --- certificates that an issuer would refuse -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", BAD_CERTIFICATES)
+async def test_what_the_issuer_would_refuse_is_refused_before_anything_starts(
+    door: Door, world: World, server: WorkflowEnvironment, hostname: str, row: str
+) -> None:
+    _, world.profile, code, words = BAD_CERTIFICATES[row]
+    world.directory = DIRECTORY
+    response = await door.call("POST", "/v1/domains", json=asked(row, hostname))
+    assert response.status_code == 422
+    (error,) = described(response, "post", "/v1/domains")["errors"]
+    assert error["code"] == code
+    assert words in error["problem"]
+    assert error["fix"]
+    assert not await exists(server.client, hostname)
+
+
+async def test_what_is_the_operators_is_refused_to_a_tenant(door: Door) -> None:
+    wanted = {"secret_template": {"labels": {"copy": "everywhere"}}, "keystores": {"jks": {"secret": "root-ca"}}}
+    response = await door.call("POST", "/v1/domains", json={"hostname": "a.example.com", "certificate": wanted})
+    assert response.status_code == 422
+    problems = {error["field"]: error["problem"] for error in response.json()["errors"]}
+    assert problems == {f"certificate.{field}": "is the operator's to set" for field in wanted}
+
+
+async def test_a_certificate_that_the_issuer_signs_is_asked_for(door: Door, world: World, hostname: str) -> None:
+    world.directory = DIRECTORY
+    document = {"hostname": hostname, "certificate": {"key_algorithm": "RSA", "key_size": 4096}}
+    response = await door.call("POST", "/v1/domains", json=document)
+    assert response.status_code == 201
+    assert "inspect_issuers" in world.calls

@@ -87,6 +87,8 @@ class World:
         self.cached = cached
         self.life = timedelta(days=90)
         self.dns01 = False
+        self.directory = "https://acme.example/directory"
+        self.profile = ""
         self.issued = 0
         self.calls: list[str] = []
         self.arguments: dict[str, list[Any]] = defaultdict(list)
@@ -215,7 +217,8 @@ class World:
                         step="inspect",
                         ready=True,
                         type="acme",
-                        server="https://acme.example/directory",
+                        server=self.directory,
+                        profile=self.profile,
                         account="acct/1",
                         wildcard=self.dns01,
                         solvers='[{"dns01": {"rfc2136": {"nameserver": "ns1:53"}}}]' if self.dns01 else "[]",
