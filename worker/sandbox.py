@@ -22,7 +22,7 @@ PASSED = ("lifecycle", "activities", "workflows.timeouts", "workflows.hands")
 
 
 class _SharedCode(SourceFileLoader):
-    """Gives the same code to each import of a module; Python's own loader reads it anew, which is 90 KiB for a domain."""
+    """Gives the same code to each import of a module; Python's own loader reads it anew: 90 KiB for a domain."""
 
     _known: dict[str, CodeType | None] = {}  # noqa: RUF012 - shared by intent
 
