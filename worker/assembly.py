@@ -32,7 +32,7 @@ from lifecycle import queues
 from worker import versions
 from worker.sandbox import workflow_runner
 from worker.settings import Settings
-from workflows import WORKFLOWS
+from workflows.definitions import WORKFLOWS
 from workflows.hands import HANDS
 
 HEARTBEAT_THROTTLE = timedelta(seconds=2)

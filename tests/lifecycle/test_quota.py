@@ -565,7 +565,8 @@ class Interleavings(RuleBasedStateMachine):
     def _finish(self, one: Granted, failed: set[str]) -> None:
         if failed:
             for key in keys_of(one.request):
-                if key[1] in failed:
+                # By the kind too: an exact set of one name has that name's key, and no certificate was issued.
+                if key[0] in (LimitKind.FAILURES, LimitKind.CONSECUTIVE) and key[1] in failed:
                     assert self.ca.tokens(key, self.now) >= 1, f"above the limit: {key}"
                     self.ca.take(key, self.now)
         else:
@@ -625,3 +626,17 @@ Interleavings.TestCase.settings = settings(
 
 class TestInterleavings(Interleavings.TestCase):  # type: ignore[name-defined,misc]
     """Never above any limit, for any interleaving; work-conserving; nothing lost or doubled from run to run."""
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_failure_of_the_only_name_takes_no_certificate_of_its_exact_set(late: bool) -> None:
+    """The machine's CA once took one for it, as the set has that name's key; Let's Encrypt counts what it issues."""
+    owners = Interleavings()
+    for well in (True, False, True):
+        owners.ask(tenant="a", names={"b.one.com"}, lane=Lane.EXPIRING, exemption=Exemption.NONE)
+        owners.nobody_waits_who_could_be_granted()
+        assert owners.under_way, "granted at once: one certificate of two, however the other order ended"
+        owners.use_all(well=well, late=late, heard=True)
+        owners.nobody_waits_who_could_be_granted()
+        owners.nothing_is_lost_or_doubled()
+    assert len(owners.ca.events[(LimitKind.EXACT_SET, "b.one.com")]) == 2

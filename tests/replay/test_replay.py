@@ -14,7 +14,7 @@ from temporalio.worker import Replayer
 
 from tests.replay.record import COMMANDS, HISTORIES, commands
 from worker.sandbox import workflow_runner
-from workflows import WORKFLOWS
+from workflows.definitions import WORKFLOWS
 
 FILES = sorted(HISTORIES.glob("*.json"))
 

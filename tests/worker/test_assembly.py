@@ -12,7 +12,7 @@ from temporalio.client import Client
 from lifecycle import queues
 from worker import assembly
 from worker.settings import Settings, load
-from workflows import WORKFLOWS
+from workflows.definitions import WORKFLOWS
 from workflows.hands import HANDS, Hand
 
 

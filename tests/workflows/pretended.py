@@ -55,7 +55,7 @@ from lifecycle.steps import (
 )
 from worker import versions
 from worker.sandbox import workflow_runner
-from workflows import WORKFLOWS
+from workflows.definitions import WORKFLOWS
 from workflows.domain import DomainOnboarding
 from workflows.hands import HANDS, Hand
 
