@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
 from lab.binaries import promtool
+from lab.cluster import Lab
 
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "deploy" / "alerts.yaml"
@@ -70,6 +73,46 @@ def test_every_expression_is_one_that_prometheus_reads(program: Path, tmp_path: 
 def test_only_metrics_that_cert_manager_has_are_asked_for() -> None:
     asked = set(re.findall(r"\bcertmanager_\w+", "\n".join(expressions())))
     assert sorted(KNOWN) == sorted(asked)
+
+
+ONLY_WITH_AN_ORDER = {"certmanager_certificate_challenge_status", "certmanager_http_acme_client_request_count"}
+
+
+@pytest.mark.lab
+async def test_cert_manager_serves_the_metrics_that_are_asked_for(lab: Lab) -> None:
+    """Those of ACME appear with the first order only, and are taken from cert-manager's source."""
+    reference = {"name": "metrics", "kind": "Issuer"}
+    certificate = {"secretName": "metrics", "dnsNames": ["metrics.example.com"], "issuerRef": reference}
+    for kind, spec in (
+        ("ClusterIssuer", {"selfSigned": {}}),
+        ("Issuer", {"selfSigned": {}}),
+        ("Certificate", certificate),
+    ):
+        place = {} if kind == "ClusterIssuer" else {"namespace": "default"}
+        metadata = {"name": "metrics", **place}
+        document = {"apiVersion": "cert-manager.io/v1", "kind": kind, "metadata": metadata, "spec": spec}
+        await lab.apply_when_answered(document)
+    (controller,) = (
+        container
+        for pod in lab.pods.values()
+        for container in pod.containers
+        if container.name == "cert-manager-controller" and container.launch is not None
+    )
+    assert controller.launch is not None
+    address = f"http://127.0.0.1:{controller.launch.ports[9402]}/metrics"
+    wanted = KNOWN - ONLY_WITH_AN_ORDER
+    async with httpx.AsyncClient(timeout=5) as client:
+        for _ in range(40):
+            served = (await client.get(address)).text
+            if missing := {name for name in wanted if not re.search(rf"^{name}\b", served, re.MULTILINE)}:
+                await asyncio.sleep(0.5)
+                continue
+            break
+    assert missing == set()
+    renewals = [
+        line for line in served.splitlines() if line.startswith("certmanager_certificate_renewal_timestamp_seconds{")
+    ]
+    assert any('name="metrics"' in line and 'namespace="default"' in line for line in renewals)
 
 
 def test_no_alert_counts_in_days() -> None:

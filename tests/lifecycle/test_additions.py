@@ -1,4 +1,4 @@
-"""What a platform gets beside cert-manager, against golden files (`REGOLD=1` writes them anew), and high availability."""
+"""What a platform gets beside cert-manager, against golden files (`REGOLD=1` writes them), and high availability."""
 
 from __future__ import annotations
 
