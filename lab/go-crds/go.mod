@@ -1,3 +1,4 @@
+// The Prometheus operator's CustomResourceDefinitions, for tests; nothing of it is built.
 module certwright.dev/monitoring-crds
 
 go 1.26.0

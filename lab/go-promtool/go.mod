@@ -1,3 +1,5 @@
+// promtool, to test deploy/alerts.yaml. The versions are those of ../go, whose packages are built already: take them
+// over when that changes (go get -tool github.com/prometheus/prometheus/cmd/promtool); do not tidy.
 module certwright.dev/promtool
 
 go 1.26.0
