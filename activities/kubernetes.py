@@ -93,6 +93,21 @@ async def apply(cluster: DynamicClient, manifest: Manifest) -> Manifest:
         return _plain(answer)
 
 
+async def tried(cluster: DynamicClient, manifest: Manifest) -> Manifest:
+    """What an apply would make of the object, without making it (a server-side dry run). Raises ApplicationError."""
+    kind = await resource(cluster, manifest["apiVersion"], manifest["kind"])
+    async with answering(cluster, f"try to apply {manifest['kind']} {manifest['metadata']['name']}"):
+        answer = await cluster.server_side_apply(
+            kind,
+            body=manifest,
+            field_manager=FIELD_MANAGER,
+            force_conflicts=True,
+            dry_run="All",
+            _request_timeout=CALL_SECONDS,
+        )
+        return _plain(answer)
+
+
 async def read(cluster: DynamicClient, api_version: str, kind: str, namespace: str, name: str) -> Manifest | None:
     """One object, or None where there is none. Raises ApplicationError."""
     found = await resource(cluster, api_version, kind)

@@ -33,18 +33,23 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import kubernetes
+from activities.additions import would_change
 from activities.attended import attended
+from activities.difference import difference
 from activities.gateways import gateway_addresses
 from activities.permissions import denied
 from lifecycle import findings, platform, x509
+from lifecycle.additions import needed_permissions, objects_asked_for
 from lifecycle.diagnosis import conditions_of, said
 from lifecycle.findings import Finding
 from lifecycle.manifests import FIELD_MANAGER, Manifest
 from lifecycle.platform import InstalledCertManager, PlatformEvidence, Revision
 from lifecycle.steps import (
     Cleanup,
+    ObjectChange,
     PlatformInspection,
     PlatformRequest,
+    PlatformVerdict,
     Proof,
     ProofRequest,
     ReleaseFacts,
@@ -127,17 +132,42 @@ class PlatformActivities:
     async def inspect_platform(self, request: PlatformRequest) -> PlatformInspection:
         """Versions, permissions, gateway and cert-manager, and what is to be done. Raises ApplicationError."""
         evidence = await self._evidence(request)
-        decision = platform.platform_verdict(request, evidence)
+        verdict, found = platform.platform_verdict(request, evidence)
         only = evidence.installed[0] if len(evidence.installed) == 1 else None
+        changes: tuple[ObjectChange, ...] = ()
+        if verdict is not PlatformVerdict.REFUSE and objects_asked_for(request):
+            place = dataclasses.replace(request, namespace=only.namespace if only else request.namespace)
+            changes, beside = await would_change(self._cluster, place)
+            # a run tells them itself when it gets there; what it would be refused for is told before it begins
+            found = (*found, *(beside if request.dry_run else findings.errors(beside)))
+            verdict = PlatformVerdict.REFUSE if findings.errors(found) else verdict
+        if request.dry_run and verdict in {PlatformVerdict.INSTALL, PlatformVerdict.UPGRADE}:
+            changes = (*await self._difference(request), *changes)
         return PlatformInspection(
-            verdict=decision.verdict,
+            verdict=verdict,
             kubernetes=evidence.kubernetes,
             istio=evidence.istio,
             installed=only.version if only else "",
             namespace=only.namespace if only else "",
             gateway_addresses=evidence.gateway_addresses,
-            findings=decision.findings,
+            findings=found,
+            changes=changes if request.dry_run else (),
         )
+
+    async def _difference(self, request: PlatformRequest) -> tuple[ObjectChange, ...]:
+        """What `install_release` would change of the objects of the chart."""
+        chart, wanted = self._chart(request)
+        release = await self._release(request.namespace)
+        values = self._wanted_values(request, await self._values(request.namespace) if release else {})
+        arguments = ["upgrade", "--install", "--dry-run=server", "--output", "json", "--values", "-"]
+        arguments += ["--namespace", request.namespace, *(("--version", wanted) if chart.startswith("oci://") else ())]
+        text = await self._ask(*arguments, platform.RELEASE, chart, given=json.dumps(values))
+        before = ""
+        if release:
+            before = await self._ask("get", "manifest", "--namespace", request.namespace, platform.RELEASE)
+        manifest = json.loads(text)["manifest"]
+        new, old = await asyncio.gather(*(asyncio.to_thread(_documents, one) for one in (manifest, before)))
+        return await difference(self._cluster, new, old)
 
     async def _evidence(self, request: PlatformRequest) -> PlatformEvidence:
         gateway, namespace = request.gateway, request.namespace
@@ -157,6 +187,8 @@ class PlatformActivities:
         elsewhere = {one.namespace for one in installed or ()} - {namespace}
         for home in sorted(elsewhere):  # one that is adopted is proved where it is
             missing += await denied(self._cluster, platform.proof_permissions(home))
+        home = next(iter(elsewhere), namespace) if len(elsewhere) < 2 else namespace
+        beside = await denied(self._cluster, needed_permissions(request, home))
         known = {permission[:4] for permission in missing}
         return PlatformEvidence(
             kubernetes=kubernetes_version,
@@ -166,6 +198,7 @@ class PlatformActivities:
             gateway_addresses=tuple(addresses or ()),
             denied=missing,
             installation_denied=tuple(one for one in missing_to_install if one[:4] not in known),
+            additions_denied=tuple(one for one in beside if one[:4] not in known),
             complete=None not in (istiods, pods, addresses, installed),
         )
 
@@ -533,9 +566,9 @@ class PlatformActivities:
         text = await self._ask("get", "values", "--output", "json", "--namespace", namespace, platform.RELEASE)
         return json.loads(text) or {}
 
-    async def _ask(self, *arguments: str) -> str:
+    async def _ask(self, *arguments: str, given: str = "") -> str:
         try:
-            return await self._helm(*arguments)
+            return await self._helm(*arguments, given=given)
         except HelmError as error:
             if refused := platform.refused_permission(str(error)):
                 raise _refused(platform.permission_finding(refused), "PermissionMissing") from None
@@ -632,6 +665,12 @@ def _helm_words(stderr: str) -> str:
     told = " ".join(line for line in lines[first:] if "[debug]" not in line).removeprefix("Error: ")
     logged = re.search(r"Failed to delete release: \[?(.+?)\]?$", stderr, re.MULTILINE)
     return (f"{told}: {logged[1]}" if logged else told) or "it said nothing"
+
+
+def _documents(manifest: str) -> list[Manifest]:
+    """The objects of a release; by libyaml where it is there, since a chart's definitions are a megabyte."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return [item for item in yaml.load_all(manifest, loader) if item]  # a safe loader either way
 
 
 def _chart_is(release: dict[str, Any], version: str) -> bool:

@@ -105,6 +105,10 @@ WEBHOOK_NOT_ANSWERING = _kind("CW1013", "WebhookNotAnswering", Severity.ERROR, H
 CANARY_NOT_ISSUED = _kind("CW1014", "CanaryNotIssued", Severity.ERROR, Handling.OPERATOR)
 CERT_MANAGER_MISSING = _kind("CW1015", "CertManagerMissing", Severity.ERROR, Handling.OPERATOR)
 CERT_MANAGER_ADOPTED = _kind("CW1016", "CertManagerAdopted", Severity.NOTE, Handling.OPERATOR)
+MONITORING_KIND_MISSING = _kind("CW1017", "MonitoringKindMissing", Severity.WARNING, Handling.OPERATOR)
+VALUES_NOT_OURS = _kind("CW1018", "ValuesNotOurs", Severity.WARNING, Handling.OPERATOR)
+ADDITION_FOREIGN = _kind("CW1019", "AdditionForeign", Severity.ERROR, Handling.OPERATOR)
+ADDITION_KEPT = _kind("CW1020", "AdditionKept", Severity.WARNING, Handling.OPERATOR)
 
 NAME_DOES_NOT_RESOLVE = _kind("CW1101", "NameDoesNotResolve", Severity.ERROR, Handling.CUSTOMER)
 NAME_POINTS_ELSEWHERE = _kind("CW1102", "NamePointsElsewhere", Severity.ERROR, Handling.CUSTOMER)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from lifecycle import findings
+from lifecycle import availability, findings
 from lifecycle.diagnosis import said
 from lifecycle.findings import Finding
 from lifecycle.steps import PlatformRequest, PlatformVerdict
@@ -77,6 +77,7 @@ class PlatformEvidence:
         istio: likewise; empty where none runs.
         denied: what we may not do of what is needed in any case.
         installation_denied: the same of what only an installation or an upgrade needs.
+        additions_denied: the same of what only the wishes of the request need.
         complete: False where something could not be looked at because it is denied: what is missing then says
             nothing about the cluster.
     """
@@ -88,6 +89,7 @@ class PlatformEvidence:
     gateway_addresses: tuple[str, ...] = ()
     denied: tuple[Permission, ...] = ()
     installation_denied: tuple[Permission, ...] = ()
+    additions_denied: tuple[Permission, ...] = ()
     complete: bool = True
 
 
@@ -238,9 +240,24 @@ def platform_verdict(request: PlatformRequest, evidence: PlatformEvidence) -> Pl
         *_versions(request, wanted, evidence),
         *_gateway(request, evidence),
         *about_installed,
-        *permission_findings((*evidence.denied, *(evidence.installation_denied if installs else ()))),
+        *_not_ours(request, verdict),
+        *permission_findings(
+            (*evidence.denied, *evidence.additions_denied, *(evidence.installation_denied if installs else ()))
+        ),
     )
     return PlatformDecision(PlatformVerdict.REFUSE if findings.errors(found) else verdict, found)
+
+
+def _not_ours(request: PlatformRequest, verdict: PlatformVerdict) -> tuple[Finding, ...]:
+    if request.high_availability is None or verdict is not PlatformVerdict.ADOPT:
+        return ()
+    return (
+        findings.VALUES_NOT_OURS.found(
+            subject=f"cert-manager of cluster {request.cluster}",
+            problem="Its replicas, resources and disruption budgets are those of the tool that installed it.",
+            fix="Set them there: two replicas and a PodDisruptionBudget for controller, webhook and cainjector.",
+        ),
+    )
 
 
 def _versions(request: PlatformRequest, wanted: str, evidence: PlatformEvidence) -> tuple[Finding, ...]:
@@ -478,8 +495,9 @@ def release_failure(release: str, namespace: str, helm_said: str, pods: tuple[Fi
 def release_values(request: PlatformRequest, operator: str, present: Mapping[str, Any]) -> dict[str, Any]:
     """The values to install: those of the present release, then ours, the operator's and the request's over them.
 
-    What somebody once set on the release stays, so that an upgrade loses nothing. `operator` is a JSON object, the
-    worker's setting. Raises ValueError where a text is no JSON object.
+    What somebody once set on the release stays, so that an upgrade loses nothing; only what we set for high
+    availability goes where the request says so. `operator` is a JSON object, the worker's setting. Raises ValueError
+    where a text is no JSON object.
     """
     theirs = json.loads(operator or "{}")
     if not isinstance(theirs, dict):
@@ -487,6 +505,8 @@ def release_values(request: PlatformRequest, operator: str, present: Mapping[str
     request_values = json.loads(request.values or "{}")
     if not isinstance(request_values, dict):
         raise ValueError("Helm values are not an object")
+    if request.high_availability is False:
+        present = availability.without_high_availability(present, RELEASE)
     ours = helm_values(dataclasses.replace(request, values="{}"))
     return _merged(_merged(_merged(present, ours), theirs), request_values)
 
@@ -509,6 +529,8 @@ def helm_values(request: PlatformRequest) -> dict[str, Any]:
         "cainjector": dict(outside_mesh),
         **outside_mesh,
     }
+    if request.high_availability:
+        ours = _merged(ours, availability.high_availability_values(RELEASE))
     theirs = json.loads(request.values or "{}")
     if not isinstance(theirs, dict):
         raise ValueError("Helm values are not an object")

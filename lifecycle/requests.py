@@ -138,13 +138,17 @@ def parse_onboarding(
 def parse_platform(document: object) -> PlatformRequest | tuple[FieldError, ...]:
     """The request to install or prove cert-manager, or all that is wrong with it.
 
-    Fields: cluster, chart, version, namespace, values (an object), gateway (namespace, service, selector), dry_run.
+    Fields: cluster, chart, version, namespace, values (an object), gateway (namespace, service, selector), dry_run; and
+    high_availability, network_policies, monitoring, dashboard (true, false, or absent: as it is), api_server_ports,
+    issuer_ports (lists of numbers), monitoring_labels (an object).
     """
     form = _Form()
     if not isinstance(document, Mapping):
         form.refuse("", document, "is not an object", 'send an object: {"cluster": "prod-1"}')
         return form.errors
-    form.known(document, "", ("cluster", "chart", "version", "namespace", "values", "gateway", "dry_run"))
+    form.known(
+        document, "", ("cluster", "chart", "version", "namespace", "values", "gateway", "dry_run", *_WISHES, *_DETAILS)
+    )
     pattern = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
     cluster = form.matching(document, "cluster", pattern, "a name of at most 100 letters, digits, . _ -", required=True)
     version = form.text(document, "version")
@@ -166,6 +170,9 @@ def parse_platform(document: object) -> PlatformRequest | tuple[FieldError, ...]
             form.refuse("values", "", "cannot be written as JSON", "use texts, numbers, lists and objects only")
     gateway = _gateway(form, document)
     chart = form.text(document, "chart")
+    wishes = {name: _wish(form, document, name) for name in _WISHES}
+    api_server_ports, issuer_ports = (_ports(form, document, name) for name in _DETAILS[:2])
+    monitoring_labels = _labels(form, document, "monitoring_labels")
     if form.errors:
         return form.errors
     return PlatformRequest(
@@ -176,7 +183,52 @@ def parse_platform(document: object) -> PlatformRequest | tuple[FieldError, ...]
         values=text,
         gateway=gateway,
         dry_run=dry_run is True,
+        **wishes,
+        api_server_ports=api_server_ports,
+        issuer_ports=issuer_ports,
+        monitoring_labels=monitoring_labels,
     )
+
+
+_WISHES = ("high_availability", "network_policies", "monitoring", "dashboard")
+_DETAILS = ("api_server_ports", "issuer_ports", "monitoring_labels")
+_MOST_PORTS = 20
+_LABEL_KEY = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
+"""Kubernetes documentation, "Labels and Selectors": syntax and character set."""
+
+
+def _wish(form: _Form, document: Mapping[object, object], key: str) -> bool | None:
+    value = document.get(key)
+    if value is None or isinstance(value, bool):
+        return value
+    form.refuse(key, value, "is neither true nor false", "write true or false, or leave it out to keep what is there")
+    return None
+
+
+def _ports(form: _Form, document: Mapping[object, object], key: str) -> tuple[int, ...]:
+    value = document.get(key)
+    if value is None:
+        return ()
+    if not isinstance(value, list) or len(value) > _MOST_PORTS:
+        form.refuse(key, value, f"is not a list of at most {_MOST_PORTS} ports", "write it as [443, 6443]")
+        return ()
+    found: dict[object, object] = {f"{key}[{index}]": port for index, port in enumerate(value)}
+    return tuple(sorted({form.number(found, name, 1, 65535, path="", default=None) for name in map(str, found)}))
+
+
+def _labels(form: _Form, document: Mapping[object, object], key: str) -> tuple[tuple[str, str], ...]:
+    labels = []
+    for name, value in form.section(document, key).items():
+        label = name if isinstance(name, str) else repr(name)
+        good_name = isinstance(name, str) and len(name) <= 253 and _LABEL_KEY.fullmatch(name)
+        if not good_name or not isinstance(value, str) or not _LABEL_VALUE.fullmatch(value):
+            form.refuse(
+                f"{key}.{_cut(label, 40)}", value, "is no label of Kubernetes", "write it as release: prometheus"
+            )
+        else:
+            labels.append((label, value))
+    return tuple(sorted(labels))
 
 
 _Choice = TypeVar("_Choice", bound=StrEnum)

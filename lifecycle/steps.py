@@ -35,6 +35,14 @@ class PlatformRequest:
         chart: OCI reference or a directory readable by the worker.
         version: chart version, e.g. ``v1.21.2``.
         values: extra Helm values as a JSON object, merged over ours; never a secret.
+        high_availability: two replicas of each component, resources and disruption budgets. This and the next three:
+            True brings it, False takes away what an earlier run brought, None leaves it as it is.
+        network_policies: what each component may be asked on and may ask.
+        monitoring: PrometheusRule and ServiceMonitor, where the cluster knows these kinds.
+        dashboard: Grafana's, as a ConfigMap.
+        api_server_ports: TCP ports that the API server listens on, as Pods reach it; empty means 443 and 6443.
+        issuer_ports: further TCP ports of CAs and DNS services that the controller asks, e.g. 8200 for Vault.
+        monitoring_labels: labels by which a Prometheus selects rules and monitors, e.g. ``release``.
     """
 
     cluster: str
@@ -44,6 +52,13 @@ class PlatformRequest:
     values: str = "{}"
     gateway: GatewayTarget = DEFAULT_GATEWAY
     dry_run: bool = False
+    high_availability: bool | None = None
+    network_policies: bool | None = None
+    monitoring: bool | None = None
+    dashboard: bool | None = None
+    api_server_ports: tuple[int, ...] = ()
+    issuer_ports: tuple[int, ...] = ()
+    monitoring_labels: tuple[tuple[str, str], ...] = ()
 
 
 class PlatformVerdict(StrEnum):
@@ -56,9 +71,43 @@ class PlatformVerdict(StrEnum):
     REFUSE = "refuse"
 
 
+class ChangeKind(StrEnum):
+    """What becomes of an object."""
+
+    CREATE = "create"
+    CHANGE = "change"
+    UNCHANGED = "unchanged"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectChange:
+    """What becomes of one object; `fields` are the paths that change, without their values."""
+
+    kind: str
+    namespace: str
+    name: str
+    change: ChangeKind
+    fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdditionFacts:
+    """What became of the objects beside cert-manager that were asked for; `namespace` is cert-manager's."""
+
+    namespace: str
+    changes: tuple[ObjectChange, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformInspection:
-    """What the cluster is, and the verdict. `installed` is the running cert-manager's version, in `namespace`."""
+    """What the cluster is, and the verdict.
+
+    Attributes:
+        installed: the running cert-manager's version, in `namespace`.
+        changes: of a dry run, what would become of each object.
+    """
 
     verdict: PlatformVerdict
     kubernetes: str
@@ -67,6 +116,7 @@ class PlatformInspection:
     gateway_addresses: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     namespace: str = ""
+    changes: tuple[ObjectChange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +170,7 @@ class PlatformStatus:
     proofs: tuple[Proof, ...] = ()
     findings: tuple[Finding, ...] = ()
     rolled_back: bool = False
+    additions: AdditionFacts | None = None
 
 
 # --- issuer ---------------------------------------------------------------------------------------------------------

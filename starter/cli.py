@@ -209,6 +209,11 @@ def _platform_request(options: argparse.Namespace, settings: DoorSettings) -> Pl
     }
     if options.values:
         document["values"] = _file("--values", options.values)
+    wishes = ("high_availability", "network_policies", "monitoring", "dashboard", "api_server_ports", "issuer_ports")
+    document |= {name: getattr(options, name) for name in wishes if getattr(options, name) is not None}
+    if options.monitoring_labels:
+        pairs = (text.partition("=") for text in options.monitoring_labels)
+        document["monitoring_labels"] = {name: value for name, _, value in pairs}
     return _good(parse_platform(document), PlatformRequest)
 
 
@@ -247,6 +252,10 @@ def _show_platform(call: Call, status: PlatformStatus) -> None:
         changed = "changed" if status.release.changed else "unchanged"
         release = f"release {status.release.name} revision {status.release.revision}"
         lines.append(f"  {release}, {status.release.app_version}, {changed}")
+    if status.additions is not None:
+        lines += console.changes(status.additions.changes)
+    if status.inspection is not None:
+        lines += console.changes(status.inspection.changes)
     lines += [f"  proved: {proof.detail}" for proof in status.proofs if not proof.findings]
     if status.rolled_back:
         lines.append("  what was changed was taken back")
@@ -914,9 +923,31 @@ def _platform_arguments(place: Any, command: Any) -> None:
     install.add_argument("--version", default="", help="of the chart, as v1.21.2")
     install.add_argument("--values", metavar="FILE", help="further Helm values, YAML or JSON; no secrets")
     install.add_argument("--cert-manager-namespace", default="cert-manager")
-    install.add_argument("--dry-run", action="store_true", help="only look, and say what would be done")
+    install.add_argument("--dry-run", action="store_true", help="only look, and say what would be done to each object")
+    _addition_arguments(install)
     status = command(place, "status", "what the last installation came to", _platform_status)
     status.add_argument("--cluster", default="default")
+
+
+def _addition_arguments(install: argparse.ArgumentParser) -> None:
+    """Each with its --no- form; left out, what is there stays as it is."""
+
+    def wish(flag: str, name: str, words: str) -> None:
+        install.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, default=None, help=words)
+
+    wish("--ha", "high_availability", "two replicas of each component, resources, disruption budgets")
+    wish("--network-policies", "network_policies", "NetworkPolicies of the three components")
+    wish("--monitoring", "monitoring", "PrometheusRule and ServiceMonitor, where the cluster has these kinds")
+    wish("--dashboard", "dashboard", "Grafana's dashboard, as a ConfigMap")
+    port: dict[str, Any] = {"action": "append", "type": int, "metavar": "PORT"}
+    words = "that the API server listens on (443 and 6443); for the policies, repeatable"
+    install.add_argument("--api-server-port", dest="api_server_ports", help=words, **port)
+    words = "of a CA or DNS service beside 80, 443 and 53; for the policies, repeatable"
+    install.add_argument("--issuer-port", dest="issuer_ports", help=words, **port)
+    words = "by which your Prometheus selects rules and monitors; repeatable"
+    install.add_argument(
+        "--monitoring-label", dest="monitoring_labels", action="append", metavar="KEY=VALUE", help=words
+    )
 
 
 def _issuer_arguments(place: Any, command: Any) -> None:

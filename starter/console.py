@@ -21,7 +21,7 @@ from lifecycle.findings import Finding
 from lifecycle.requests import FieldError
 from lifecycle.solvers import Explanation
 from lifecycle.solvers import words as solver_words
-from lifecycle.steps import IssuerStatus
+from lifecycle.steps import ChangeKind, IssuerStatus, ObjectChange
 from starter.domains import DomainPage, DomainSummary
 from starter.settings import words
 from starter.shown import plain
@@ -191,6 +191,26 @@ def fleet(page: DomainPage) -> Table:
             "customer" if one.action_required else "",
         )
     return table
+
+
+_MARKS = {
+    ChangeKind.CREATE: ("+", _GOOD),
+    ChangeKind.CHANGE: ("~", _BUSY),
+    ChangeKind.REMOVE: ("-", _BAD),
+}
+
+
+def changes(objects: Sequence[ObjectChange]) -> list[object]:
+    """What becomes of each object, with the fields; those that stay as they are, as a number."""
+    lines: list[object] = []
+    for one in objects:
+        if one.change in _MARKS:
+            mark, style = _MARKS[one.change]
+            place = f"{one.namespace}/{one.name}" if one.namespace else one.name
+            lines.append(Text.assemble("  ", (f"{mark} {one.change.value}", style), f" {one.kind} {place}"))
+            lines += [f"      {field}" for field in one.fields]
+    same = sum(one.change is ChangeKind.UNCHANGED for one in objects)
+    return [*lines, f"  unchanged: {same} {'object' if same == 1 else 'objects'}"] if same else lines
 
 
 def found(findings: Sequence[Finding]) -> list[object]:

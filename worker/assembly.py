@@ -18,6 +18,7 @@ from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from activities import kubernetes
+from activities.additions import AdditionActivities
 from activities.backups import BackupActivities, BackupSettings
 from activities.certificates import CertificateActivities
 from activities.edge import EdgeActivities, EdgeSettings
@@ -87,6 +88,7 @@ def providers(settings: Settings, cluster: DynamicClient | None, temporal: Clien
         RenewalActivities(cluster, edge),
         IssuerActivities(cluster),
         PlatformActivities(cluster, platform),
+        AdditionActivities(cluster),
         BackupActivities(cluster, backups),
         ReviewActivities(cluster, temporal, edge),
     )

@@ -17,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from lifecycle.domain import OnboardingRequest
     from lifecycle.findings import FindingKind
     from lifecycle.steps import (
+        AdditionFacts,
         BackupReport,
         BackupRequest,
         BindingResult,
@@ -153,6 +154,12 @@ INSTALL_RELEASE = Hand(
     queue=queues.PLATFORM,
     limit=timeouts.HELM,
     heartbeat=timeouts.HEARTBEAT,
+)
+CHANGE_ADDITIONS = Hand(
+    name="change_additions", takes=PlatformRequest, gives=AdditionFacts, queue=queues.PLATFORM, limit=timeouts.ADDITIONS
+)
+TAKE_BACK_ADDITIONS = Hand(
+    name="take_back_additions", takes=AdditionFacts, gives=Cleanup, queue=queues.PLATFORM, limit=timeouts.ADDITIONS
 )
 ROLL_BACK_RELEASE = Hand(
     name="roll_back_release",

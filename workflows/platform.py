@@ -1,8 +1,8 @@
 """`PlatformInstallation`: cert-manager is there in the right version and proved to work, or nothing was changed.
 
 Inspected first, refused with findings where it cannot be right; installed, upgraded, adopted or kept; proved by the
-webhook's answer and by a canary certificate. What this run changed is taken back by Helm where the proof fails. A
-second run finds the release as it should be and only proves it again.
+webhook's answer and by a canary certificate, which prove the network policies too. What this run changed is taken back
+where the proof fails, the release by Helm. A second run finds the release as it should be and only proves it again.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from temporalio import workflow
 from temporalio.common import VersioningBehavior
 
 with workflow.unsafe.imports_passed_through():
-    from lifecycle import findings, progress
+    from lifecycle import additions, findings, progress
     from lifecycle.steps import (
+        AdditionFacts,
         Hindrance,
         PlatformRequest,
         PlatformStatus,
@@ -38,6 +39,7 @@ class PlatformInstallation:
         self._request = request
         self._status = PlatformStatus(cluster=request.cluster, step="requested", ready=False)
         self._hindrance: Hindrance | None = None
+        self._undoing: AdditionFacts | None = None
 
     @workflow.run
     async def run(self, request: PlatformRequest) -> PlatformStatus:
@@ -48,8 +50,11 @@ class PlatformInstallation:
             self._show(findings=(*self._status.findings, refused.finding))
             await self._take_back()
         except asyncio.CancelledError as cancelled:
-            if isinstance(cancelled, CancelledLateError) and isinstance(cancelled.result, ReleaseFacts):
-                self._show(release=cancelled.result)
+            late = cancelled.result if isinstance(cancelled, CancelledLateError) else None
+            if isinstance(late, ReleaseFacts):
+                self._show(release=late)
+            if isinstance(late, AdditionFacts):
+                self._changed_beside(late)
             await self._take_back()
             raise
         self._show(step="ready" if self._status.ready else f"not ready: {self._status.step}")
@@ -79,7 +84,15 @@ class PlatformInstallation:
             )
             self._show(release=release)
         # one that is adopted may lie elsewhere
-        proof = ProofRequest(namespace=inspection.namespace or request.namespace)
+        namespace = inspection.namespace or request.namespace
+        if additions.objects_asked_for(request):
+            place = dataclasses.replace(request, namespace=namespace)
+            changed = await self._call(hands.CHANGE_ADDITIONS, place, "bring or remove what was asked for beside it")
+            self._changed_beside(changed)
+            if findings.errors(changed.findings):
+                await self._take_back()
+                return
+        proof = ProofRequest(namespace=namespace)
         for hand, summary in (
             (hands.PROVE_WEBHOOK, "wait for cert-manager's Pods and prove its webhook by a dry run"),
             (hands.PROVE_ISSUANCE, "prove issuance by a self-signed canary certificate"),
@@ -92,10 +105,18 @@ class PlatformInstallation:
                 return
         self._show(ready=True)
 
+    def _changed_beside(self, facts: AdditionFacts) -> None:
+        self._undoing = facts
+        self._show(additions=facts, findings=(*self._status.findings, *facts.findings))
+
     async def _take_back(self) -> None:
-        """Roll back what this run changed, and nothing else."""
+        """Take back what this run changed, and nothing else: the objects beside cert-manager, then its release."""
+        if self._status.rolled_back:
+            return
+        removed = await self._take_back_additions()
         release = self._status.release
-        if release is None or not release.changed or self._status.rolled_back:
+        if release is None or not release.changed:
+            self._show(rolled_back=removed)
             return
         back = RollbackRequest(name=release.name, namespace=release.namespace, revision=release.previous_revision)
         what = f"roll back to revision {back.revision}" if back.revision else "uninstall, as it was not there before"
@@ -110,6 +131,26 @@ class PlatformInstallation:
             self._show(findings=(*self._status.findings, left))
             return
         self._show(rolled_back=True)
+
+    async def _take_back_additions(self) -> bool:
+        """Whether something was removed; says what stays."""
+        facts, self._undoing = self._undoing, None
+        if facts is None:
+            return False
+        self._show(findings=(*self._status.findings, *additions.kept(facts)))
+        if not additions.created(facts):
+            return False
+        try:
+            await shielded(self._call(hands.TAKE_BACK_ADDITIONS, facts, "remove what this run made beside it"))
+        except StepRefusedError as refused:
+            left = findings.UNDO_INCOMPLETE.found(
+                subject=f"objects beside cert-manager in namespace {facts.namespace}",
+                problem=refused.finding.problem,
+                fix="certwright platform install --no-network-policies --no-monitoring --no-dashboard",
+            )
+            self._show(findings=(*self._status.findings, left))
+            return False
+        return True
 
     async def _call(self, hand: Hand[A, R], argument: A, summary: str) -> R:
         self._show(step=summary)

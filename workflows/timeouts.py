@@ -28,6 +28,9 @@ ISSUER = timedelta(minutes=3)
 HELM = timedelta(minutes=15)
 """Helm waits six minutes at most for an installation, and as long for taking it back (`activities.platform`)."""
 
+ADDITIONS = timedelta(minutes=2)
+"""Seven small objects, each read, tried and written."""
+
 PROOF = timedelta(minutes=5)
 """Three Pods pull their images and the webhook gets its certificate; a canary is issued within seconds after."""
 

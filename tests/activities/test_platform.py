@@ -25,7 +25,15 @@ from activities.platform import PlatformActivities, PlatformSettings
 from lab.accounts import service_account_kubeconfig
 from lab.cluster import GATEWAY_ADDRESSES, Lab, run_lab
 from lifecycle.findings import Finding
-from lifecycle.steps import PlatformRequest, PlatformVerdict, ProofRequest, ReleaseFacts, RollbackRequest
+from lifecycle.steps import (
+    ChangeKind,
+    ObjectChange,
+    PlatformRequest,
+    PlatformVerdict,
+    ProofRequest,
+    ReleaseFacts,
+    RollbackRequest,
+)
 
 pytestmark = pytest.mark.lab
 
@@ -142,6 +150,20 @@ async def test_a_bare_cluster_may_be_installed_on(platform: PlatformActivities) 
     assert seen.istio
     assert seen.installed == ""
     assert seen.gateway_addresses == GATEWAY_ADDRESSES
+
+
+async def test_a_dry_run_on_a_bare_cluster_names_every_object_and_makes_none(
+    bare: Lab, platform: PlatformActivities
+) -> None:
+    asked = dataclasses.replace(REQUEST, dry_run=True, high_availability=True, network_policies=True, monitoring=True)
+    seen = await run(platform.inspect_platform, asked)
+    assert seen.verdict is PlatformVerdict.INSTALL
+    assert {ChangeKind.CREATE} == {change.change for change in seen.changes}
+    kinds = [change.kind for change in seen.changes]
+    wanted = {"CustomResourceDefinition": 6, "Deployment": 3, "PodDisruptionBudget": 3, "NetworkPolicy": 3}
+    assert wanted == {kind: kinds.count(kind) for kind in wanted}
+    assert {"CW1017"} == {finding.code for finding in seen.findings if finding.code == "CW1017"}
+    assert await left_of_release(bare) == set()
 
 
 async def test_an_account_without_rights_hears_which_rules_to_add(bare: Lab, settings: PlatformSettings) -> None:
@@ -405,6 +427,83 @@ async def test_a_second_cert_manager_is_refused(bare: Lab, platform: PlatformAct
     assert "CW1006" in {finding.code for finding in seen.findings}
     (found,) = (finding for finding in seen.findings if finding.code == "CW1006")
     assert "default (v1.19.0)" in found.problem
+
+
+@pytest.fixture
+def one_webhook(cluster: DynamicClient, settings: PlatformSettings) -> PlatformActivities:
+    """The lab's node has one address, so one Pod of the webhook: its port cannot be had twice."""
+    values = {**json.loads(settings.extra_values), "webhook": {"replicaCount": 1}}
+    return PlatformActivities(cluster, dataclasses.replace(settings, extra_values=json.dumps(values)))
+
+
+HIGHLY = dataclasses.replace(REQUEST, high_availability=True)
+NOT_HIGHLY = dataclasses.replace(REQUEST, high_availability=False)
+COMPONENTS = ("cert-manager", "cert-manager-cainjector", "cert-manager-webhook")
+
+
+async def changes(platform: PlatformActivities, request: PlatformRequest) -> dict[str, ObjectChange]:
+    """What a dry run tells, by kind and name; without what stays as it is."""
+    seen = await run(platform.inspect_platform, dataclasses.replace(request, dry_run=True))
+    told = {f"{one.kind} {one.name}": one for one in seen.changes if one.change is not ChangeKind.UNCHANGED}
+    assert seen.changes == () or len(seen.changes) > len(told)
+    return told
+
+
+async def budgets(lab: Lab) -> set[str]:
+    return await names(lab, f"/apis/policy/v1/namespaces/{NAMESPACE}/poddisruptionbudgets")
+
+
+async def replicas(lab: Lab) -> list[int]:
+    path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
+    found = [(await lab.api.call("GET", f"{path}/{name}"))["status"]["availableReplicas"] for name in COMPONENTS]
+    return [int(number) for number in found]
+
+
+async def test_replicas_and_budgets_are_foretold_brought_and_proved(bare: Lab, one_webhook: PlatformActivities) -> None:
+    told = await changes(one_webhook, HIGHLY)
+    assert {f"{kind} {name}" for kind in ("Deployment", "PodDisruptionBudget") for name in COMPONENTS} == set(told)
+    for name in COMPONENTS:
+        assert told[f"PodDisruptionBudget {name}"].change is ChangeKind.CREATE
+        assert told[f"Deployment {name}"].change is ChangeKind.CHANGE
+    fields = told["Deployment cert-manager"].fields
+    assert "spec.replicas" in fields
+    assert any("resources" in field for field in fields)
+    assert "spec.replicas" not in told["Deployment cert-manager-webhook"].fields
+    assert await budgets(bare) == set()
+    facts = await run(one_webhook.install_release, HIGHLY, workflow="highly")
+    assert facts.changed
+    assert await replicas(bare) == [2, 2, 1]
+    assert await budgets(bare) == set(COMPONENTS)
+    assert (await run(one_webhook.prove_webhook, PROOF)).findings == ()
+    assert (await run(one_webhook.prove_issuance, PROOF)).findings == ()
+
+
+async def test_high_availability_stays_until_it_is_taken_away(bare: Lab, one_webhook: PlatformActivities) -> None:
+    for request in (HIGHLY, REQUEST):
+        seen = await run(one_webhook.inspect_platform, dataclasses.replace(request, dry_run=True))
+        assert (seen.verdict, seen.changes) == (PlatformVerdict.KEEP, ())
+    told = await changes(one_webhook, NOT_HIGHLY)
+    assert {ChangeKind.REMOVE} == {told[f"PodDisruptionBudget {name}"].change for name in COMPONENTS}
+    assert "spec.replicas" in told["Deployment cert-manager"].fields
+    assert (await run(one_webhook.install_release, NOT_HIGHLY, workflow="not-highly")).changed
+    assert await budgets(bare) == set()
+    assert await replicas(bare) == [1, 1, 1]
+    assert (await run(one_webhook.inspect_platform, NOT_HIGHLY)).verdict is PlatformVerdict.KEEP
+
+
+async def test_what_somebody_changed_by_hand_is_foretold_too(bare: Lab, one_webhook: PlatformActivities) -> None:
+    await bare.api.call(
+        "PATCH",
+        f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/cert-manager-cainjector",
+        body={
+            "spec": {"template": {"spec": {"terminationGracePeriodSeconds": 31}}},
+            "metadata": {"labels": {"app": "x"}},
+        },
+        content_type="application/merge-patch+json",
+    )
+    told = await changes(one_webhook, dataclasses.replace(REQUEST, values='{"podAnnotations": {"a": "b"}}'))
+    assert told["Deployment cert-manager-cainjector"].fields == ("metadata.labels.app",)
+    assert "spec.template.metadata.annotations.a" in told["Deployment cert-manager"].fields
 
 
 async def test_uninstalled_it_leaves_no_pods_and_keeps_the_definitions(bare: Lab, platform: PlatformActivities) -> None:

@@ -15,6 +15,7 @@ from activities import kubernetes
 from activities.permissions import denied
 from lab.accounts import service_account_kubeconfig
 from lab.cluster import Lab
+from lifecycle.additions import addition_permissions
 from lifecycle.platform import (
     Permission,
     backup_permissions,
@@ -36,6 +37,7 @@ INSTALLER = (
     *proof_permissions("cert-manager"),
     *backup_permissions("cert-manager"),
     *installation_permissions("cert-manager"),
+    *addition_permissions("cert-manager"),
 )
 
 

@@ -171,7 +171,9 @@ _json = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
     max_leaves=12,
 )
-_fields = st.sampled_from(["hostname", "hostnames", "issuer", "routes", "certificate", "x"])
+_fields = st.sampled_from(
+    ["hostname", "hostnames", "issuer", "routes", "certificate", "x", "monitoring", "issuer_ports", "monitoring_labels"]
+)
 
 
 @given(st.dictionaries(_fields, _json) | _json)
@@ -191,9 +193,39 @@ def test_a_platform_is_parsed() -> None:
     assert request.gateway.selector == (("istio", "in"),)
 
 
+def test_what_a_platform_is_to_have_beside_cert_manager_is_parsed_and_absent_is_neither_yes_nor_no() -> None:
+    request = parse_platform(
+        {
+            "cluster": "prod-1",
+            "high_availability": True,
+            "dashboard": False,
+            "issuer_ports": [8200, 5353, 8200],
+            "monitoring_labels": {"release": "prometheus", "example.com/team": ""},
+        }
+    )
+    assert isinstance(request, PlatformRequest)
+    assert (request.high_availability, request.network_policies, request.monitoring, request.dashboard) == (
+        True,
+        None,
+        None,
+        False,
+    )
+    assert request.issuer_ports == (5353, 8200)
+    assert request.monitoring_labels == (("example.com/team", ""), ("release", "prometheus"))
+
+
 def test_all_problems_of_a_platform_come_at_once() -> None:
     found = parse_platform(
-        {"version": "latest", "values": [], "gateway": {"selector": {"a b": "c"}, "servce": "x"}, "dry_run": "yes"}
+        {
+            "version": "latest",
+            "values": [],
+            "gateway": {"selector": {"a b": "c"}, "servce": "x"},
+            "dry_run": "yes",
+            "monitoring": "yes",
+            "issuer_ports": [0, "443"],
+            "api_server_ports": 6443,
+            "monitoring_labels": {"a b": "c", "d": "e f"},
+        }
     )
     assert isinstance(found, tuple)
     assert {error.field for error in found} == {
@@ -203,4 +235,10 @@ def test_all_problems_of_a_platform_come_at_once() -> None:
         "gateway.selector.a b",
         "gateway.servce",
         "dry_run",
+        "monitoring",
+        "issuer_ports[0]",
+        "issuer_ports[1]",
+        "api_server_ports",
+        "monitoring_labels.a b",
+        "monitoring_labels.d",
     }

@@ -204,6 +204,13 @@ async def platform_rolled_back(stage: Stage) -> None:
     await stage.run(PlatformInstallation.run, PlatformRequest(cluster="lab"))
 
 
+async def platform_additions_taken_back(stage: Stage) -> None:
+    failed = findings.CANARY_NOT_ISSUED.found(subject="canary", problem="It did not come.", fix="Look at the log.")
+    stage.world.script["prove_issuance"] = [Proof(detail="no certificate", findings=(failed,))]
+    asked = PlatformRequest(cluster="lab", high_availability=True, network_policies=True, dashboard=True)
+    await stage.run(PlatformInstallation.run, asked)
+
+
 async def platform_refused(stage: Stage) -> None:
     twice = findings.CERT_MANAGER_TWICE.found(subject="cert-manager", problem="There are two.", fix="Remove one.")
     stage.world.script["inspect_platform"] = [
@@ -261,6 +268,7 @@ SCENES: tuple[Callable[[Stage], Awaitable[None]], ...] = (
     domain_not_renewed_and_stale,
     platform_installed,
     platform_rolled_back,
+    platform_additions_taken_back,
     platform_refused,
     issuer_ready,
     issuer_inspected,

@@ -14,7 +14,15 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from lifecycle import findings
-from lifecycle.steps import IssuerStatus, Proof, RestoreReport
+from lifecycle.steps import (
+    ChangeKind,
+    IssuerStatus,
+    ObjectChange,
+    PlatformInspection,
+    PlatformVerdict,
+    Proof,
+    RestoreReport,
+)
 from starter import cli, tokens
 from tests.starter.bad_certificates import ALL_CERTIFICATES, DIRECTORY, OPERATORS_CERTIFICATES, asked
 from tests.starter.bad_input import BAD_HOSTNAMES
@@ -97,6 +105,8 @@ async def test_a_file_and_arguments_make_one_request_whose_problems_come_at_once
         (["issuer", "apply", "--name", "x", "--server", "http://ca.example.com"], "server"),
         (["issuer", "apply", "-f", "no-such-file"], "-f"),
         (["platform", "install", "--version", "latest"], "version"),
+        (["platform", "install", "--network-policies", "--issuer-port", "70000"], "issuer_ports[0]"),
+        (["platform", "install", "--monitoring", "--monitoring-label", "not good=x"], "monitoring_labels.not good"),
         (["restore", "../../etc/passwd", "--into", "Not_Good"], "BACKUP"),
         (["restore", "20270101T000000Z.age"], "--into"),
         (["schedules", "apply", "--review-every", "1ms"], "--review-every"),
@@ -190,6 +200,50 @@ async def test_the_platform_is_installed_and_its_state_shown(run: Run, world: Wo
     assert code == 1
     assert "CW1014" in out
     assert "taken back" in out
+
+
+async def test_what_is_wished_beside_cert_manager_is_asked_for_and_shown(run: Run, world: World) -> None:
+    flags = ["--ha", "--network-policies", "--issuer-port", "8200", "--no-dashboard", "--monitoring-label", "release=x"]
+    code, out, err = await run("platform", "install", "--cluster", "prod-1", *flags)
+    assert code == 0, err
+    assert "+ create ConfigMap cert-manager/certwright-dashboard" in out
+    (asked,) = world.arguments["inspect_platform"]
+    wishes = (asked.high_availability, asked.network_policies, asked.monitoring, asked.dashboard)
+    assert wishes == (True, True, None, False)
+    assert (asked.issuer_ports, asked.api_server_ports) == ((8200,), ())
+    assert asked.monitoring_labels == (("release", "x"),)
+
+
+async def test_a_dry_run_shows_each_object_with_its_fields_also_as_json(run: Run, world: World) -> None:
+    def one(name: str, change: ChangeKind, *fields: str) -> ObjectChange:
+        return ObjectChange(kind="Deployment", namespace="cert-manager", name=name, change=change, fields=fields)
+
+    told = (
+        one("webhook", ChangeKind.CHANGE, "spec.replicas"),
+        one("gone", ChangeKind.REMOVE),
+        one("a", ChangeKind.UNCHANGED),
+        one("b", ChangeKind.UNCHANGED),
+    )
+    seen = PlatformInspection(
+        verdict=PlatformVerdict.UPGRADE, kubernetes="v1.36.3", istio="1.31.0", installed="v1.20.0", changes=told
+    )
+    world.script["inspect_platform"] = [seen, seen]
+    code, out, _ = await run("platform", "install", "--cluster", "prod-1", "--dry-run")
+    assert code == 0
+    assert "~ change Deployment cert-manager/webhook\n      spec.replicas\n" in out
+    assert "- remove Deployment cert-manager/gone\n" in out
+    assert "unchanged: 2 objects" in out
+    code, out, _ = await run("platform", "install", "--cluster", "prod-1", "--dry-run", "--json")
+    (first, *_) = json.loads(out)["inspection"]["changes"]
+    expected = {
+        "kind": "Deployment",
+        "namespace": "cert-manager",
+        "name": "webhook",
+        "change": "change",
+        "fields": ["spec.replicas"],
+    }
+    assert expected == first
+    assert "install_release" not in world.calls
 
 
 async def test_an_issuer_is_applied_from_a_file_or_flags(run: Run, world: World, tmp_path: Path) -> None:

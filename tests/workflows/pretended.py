@@ -34,15 +34,18 @@ from lifecycle.domain import (
     ServedAt,
 )
 from lifecycle.steps import (
+    AdditionFacts,
     BackupReport,
     BindingResult,
     CertificateTarget,
+    ChangeKind,
     Cleanup,
     EdgeReport,
     FleetReviewReport,
     IssuanceResult,
     IssuerOverview,
     IssuerStatus,
+    ObjectChange,
     PlatformInspection,
     PlatformVerdict,
     PreflightReport,
@@ -205,6 +208,18 @@ class World:
                 app_version="v1.21.2",
                 changed=True,
             ),
+            "change_additions": lambda: AdditionFacts(
+                namespace="cert-manager",
+                changes=(
+                    ObjectChange(
+                        kind="ConfigMap",
+                        namespace="cert-manager",
+                        name="certwright-dashboard",
+                        change=ChangeKind.CREATE,
+                    ),
+                ),
+            ),
+            "take_back_additions": lambda: Cleanup(removed=("ConfigMap cert-manager/certwright-dashboard",)),
             "roll_back_release": lambda: Cleanup(removed=("release cert-manager",)),
             "prove_webhook": lambda: Proof(detail="the webhook admitted a dry run", pods=("a", "b", "c")),
             "prove_issuance": lambda: Proof(detail="a canary was issued", fingerprint="cd" * 32),

@@ -21,12 +21,15 @@ from temporalio.exceptions import ApplicationError, CancelledError
 from lifecycle import findings, names, progress, queues
 from lifecycle.domain import IssuerRef
 from lifecycle.steps import (
+    AdditionFacts,
     BackupReport,
     BackupRequest,
+    ChangeKind,
     FleetReviewReport,
     FleetReviewRequest,
     IssuerRequest,
     IssuerStatus,
+    ObjectChange,
     PlatformInspection,
     PlatformRequest,
     PlatformVerdict,
@@ -165,6 +168,85 @@ async def test_an_installation_cancelled_while_helm_works_is_rolled_back(world: 
     with pytest.raises(WorkflowFailureError):
         await handle.result()
     assert world.calls == ["inspect_platform", "install_release", "roll_back_release"]
+
+
+MORE = dataclasses.replace(PLATFORM, network_policies=True, dashboard=True)
+
+
+async def test_what_was_asked_for_beside_it_is_brought_before_the_proofs(world: World) -> None:
+    status = await (await begun(world, PlatformInstallation.run, MORE)).result()
+    assert status.ready
+    assert status.additions is not None
+    assert [one.name for one in status.additions.changes] == ["certwright-dashboard"]
+    expected = ["inspect_platform", "install_release", "change_additions", "prove_webhook", "prove_issuance"]
+    assert expected == world.calls
+
+
+async def test_beside_an_adopted_one_it_is_brought_where_that_one_is(world: World) -> None:
+    found = dataclasses.replace(inspected(PlatformVerdict.ADOPT), namespace="certs")
+    world.script["inspect_platform"] = [found]
+    status = await (await begun(world, PlatformInstallation.run, MORE)).result()
+    assert status.ready
+    assert [one.namespace for one in world.arguments["change_additions"]] == ["certs"]
+
+
+async def test_replicas_alone_are_a_matter_of_the_release(world: World) -> None:
+    asked = dataclasses.replace(PLATFORM, high_availability=True)
+    assert (await (await begun(world, PlatformInstallation.run, asked)).result()).ready
+    assert "change_additions" not in world.calls
+
+
+async def test_policies_that_cert_manager_does_not_work_with_are_taken_back_with_the_release(world: World) -> None:
+    world.script["install_release"] = [RELEASE]
+    world.script["prove_issuance"] = [Proof(detail="no", findings=(failed(findings.CANARY_NOT_ISSUED),))]
+    status = await (await begun(world, PlatformInstallation.run, MORE)).result()
+    assert not status.ready
+    assert status.rolled_back
+    assert world.calls[-2:] == ["take_back_additions", "roll_back_release"]
+
+
+async def test_policies_beside_a_release_that_is_kept_are_taken_back_alone(world: World) -> None:
+    world.script["inspect_platform"] = [inspected(PlatformVerdict.KEEP)]
+    world.script["prove_webhook"] = [Proof(detail="no", findings=(failed(findings.WEBHOOK_NOT_ANSWERING),))]
+    status = await (await begun(world, PlatformInstallation.run, MORE)).result()
+    assert status.rolled_back
+    assert world.calls[-1] == "take_back_additions"
+
+
+async def test_an_object_of_somebody_else_ends_the_run_and_takes_the_release_back(world: World) -> None:
+    world.script["install_release"] = [RELEASE]
+    facts = AdditionFacts(namespace="cert-manager", findings=(failed(findings.ADDITION_FOREIGN),))
+    world.script["change_additions"] = [facts]
+    status = await (await begun(world, PlatformInstallation.run, MORE)).result()
+    assert not status.ready
+    assert [findings.ADDITION_FOREIGN.code] == [item.code for item in status.findings]
+    assert world.calls == ["inspect_platform", "install_release", "change_additions", "roll_back_release"]
+
+
+async def test_what_a_failed_run_changed_of_an_earlier_ones_is_told(world: World) -> None:
+    world.script["inspect_platform"] = [inspected(PlatformVerdict.KEEP)]
+    change = ObjectChange(kind="NetworkPolicy", namespace="cert-manager", name="one", change=ChangeKind.CHANGE)
+    world.script["change_additions"] = [AdditionFacts(namespace="cert-manager", changes=(change,))]
+    world.script["prove_issuance"] = [Proof(detail="no", findings=(failed(findings.CANARY_NOT_ISSUED),))]
+    status = await (await begun(world, PlatformInstallation.run, MORE)).result()
+    assert not status.rolled_back
+    assert [findings.CANARY_NOT_ISSUED.code, findings.ADDITION_KEPT.code] == [item.code for item in status.findings]
+
+
+async def test_a_run_cancelled_while_objects_are_written_takes_them_back(world: World) -> None:
+    async def writes(_: object) -> AdditionFacts:
+        await asyncio.sleep(1)
+        change = ObjectChange(kind="NetworkPolicy", namespace="cert-manager", name="one", change=ChangeKind.CREATE)
+        return AdditionFacts(namespace="cert-manager", changes=(change,))
+
+    world.script["inspect_platform"] = [inspected(PlatformVerdict.KEEP)]
+    world.script["change_additions"] = [writes]
+    handle = await begun(world, PlatformInstallation.run, MORE)
+    await until(lambda: "change_additions" in world.calls)
+    await handle.cancel()
+    with pytest.raises(WorkflowFailureError):
+        await handle.result()
+    assert world.calls == ["inspect_platform", "change_additions", "take_back_additions"]
 
 
 async def test_a_platform_says_that_its_surroundings_are_broken(world: World) -> None:

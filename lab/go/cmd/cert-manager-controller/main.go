@@ -172,6 +172,12 @@ func run(ctx context.Context, s *settings) error {
 	}
 	var listen net.ListenConfig
 	if s.metricsAddress != "0" {
+		// as cert-manager's own command does, before the server registers what it has
+		informers := base.SharedInformerFactory
+		base.Metrics.SetupACMECollector(informers.Acme().V1().Challenges().Lister())
+		base.Metrics.SetupCertificateCollector(informers.Certmanager().V1().Certificates().Lister())
+		base.Metrics.SetupIssuerCollector(informers.Certmanager().V1().Issuers().Lister())
+		base.Metrics.SetupClusterIssuerCollector(informers.Certmanager().V1().ClusterIssuers().Lister())
 		listener, err := listen.Listen(ctx, "tcp", s.metricsAddress)
 		if err != nil {
 			return err
