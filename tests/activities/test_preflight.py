@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kubernetes.aio.dynamic import DynamicClient
@@ -33,8 +34,18 @@ def preflight(issuing: Lab, admin: DynamicClient) -> PreflightActivities:
     return PreflightActivities(admin, settings(issuing))
 
 
-def settings(lab: Lab) -> PreflightSettings:
-    return PreflightSettings(nameservers=(lab.dns_address,), timeout_seconds=1.0)
+def settings(lab: Lab, **more: Any) -> PreflightSettings:
+    return PreflightSettings(
+        **{
+            "nameservers": (lab.dns_address,),
+            "timeout_seconds": 1.0,
+            "http_port": lab.http_port,
+            "http_timeout_seconds": 1.0,
+            "allowed_networks": ("127.0.0.0/8",),
+            "authority_port": int(lab.dns_address.rpartition(":")[2]),
+            **more,
+        }
+    )
 
 
 def codes(report: PreflightReport) -> list[str]:
