@@ -75,8 +75,9 @@ def request(
 async def look(wanted: OnboardingRequest, settings: CheckSettings) -> PreflightReport:
     """Everything that stands against an order now. Raises ClusterAwayError."""
     try:
-        async with kubernetes.connect(settings.kubeconfig) as cluster:
-            return await PreflightActivities(cluster, settings.preflight).look(wanted, as_worker=False)
+        with kubernetes.translated("reach the cluster"):
+            async with kubernetes.connect(settings.kubeconfig) as cluster:
+                return await PreflightActivities(cluster, settings.preflight).look(wanted, as_worker=False)
     except ApplicationError as error:
         raise ClusterAwayError(said(error.message)) from None
     except ConfigException as error:
