@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from kubernetes.aio.dynamic import DynamicClient
 
+from activities import kubernetes
 from activities.preflight import PreflightActivities
 from lab.api import Json
 from lab.cluster import GATEWAY_ADDRESSES, Lab
@@ -300,5 +301,36 @@ async def test_a_used_up_limit_is_known_with_its_instant_before_the_ca_refuses(z
     assert "free at 20" in report.findings[0].fix
 
 
-async def test_cert_manager_that_wants_no_sidecar_is_not_looked_at_further(zone: Lab, admin: DynamicClient) -> None:
-    assert codes(await seen(zone, admin, f"mesh.{ZONE}")) == []
+async def test_a_sidecar_at_cert_manager_is_told(zone: Lab, admin: DynamicClient) -> None:
+    """A second cert-manager that is never started, since nobody schedules it, carries the sidecar of a mesh."""
+    labels = {"app.kubernetes.io/name": "cert-manager"}
+    containers = [{"name": name, "image": "none"} for name in ("cert-manager-controller", "istio-proxy")]
+    metadata: Json = {"name": "foreseen-meshed", "namespace": "default", "labels": labels}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata,
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": containers[:1]}},
+        },
+    }
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata,
+        "spec": {"schedulerName": "nobody", "containers": containers},
+    }
+    hostname = f"mesh.{ZONE}"
+    assert codes(await seen(zone, admin, hostname)) == [], "the chart's own values keep it out"
+    async with existing(zone, admin, [pod]):
+        assert codes(await seen(zone, admin, hostname)) == [], "a Pod alone is no cert-manager"
+    async with existing(zone, admin, [deployment]):
+        await zone.apply({**pod, "metadata": {**metadata, "name": "foreseen-meshed-1"}})
+        try:
+            report = await seen(zone, admin, hostname)
+        finally:
+            await kubernetes.remove(admin, "v1", "Pod", "default", "foreseen-meshed-1")
+    assert (report.may_proceed, codes(report)) == (True, ["CW1030"])
+    assert report.findings[0].subject == "Pod default/foreseen-meshed-1"
