@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from lifecycle import findings
-from lifecycle.caa import CaaClimb, CaaPolicy, CaaVerdict, caa_verdict, identities_of
+from lifecycle.caa import CaaClimb, CaaPolicy, caa_verdict, identities_of
 from lifecycle.challenge_path import PathAnswer, path_verdict
 from lifecycle.domain import DnsRecord, OnboardingRequest
 from lifecycle.findings import Finding
@@ -119,7 +119,7 @@ def foreseen(
     )
 
 
-def _caa(seen: Foresight, cname_target: str) -> CaaVerdict:
+def _caa(seen: Foresight, cname_target: str) -> Foreseen:
     methods = dict(seen.acme.methods)
     verdicts = [
         caa_verdict(
@@ -128,8 +128,7 @@ def _caa(seen: Foresight, cname_target: str) -> CaaVerdict:
         )
         for method in (HTTP, DNS)
     ]
-    return CaaVerdict(
-        verdicts[0].status,
+    return Foreseen(
         tuple(one for verdict in verdicts for one in verdict.findings),
         tuple(one for verdict in verdicts for one in verdict.records),
     )

@@ -112,30 +112,41 @@ def routing_verdict(
 
 def _judged(said: list[DnsAnswer], ours: frozenset[str], cname_target: str) -> tuple[RoutingStatus, Finding | None]:
     """The status of one name; with a finding where the records are right and only not known everywhere yet."""
-    target = _bare(cname_target)
     resolvers = [answer for answer in said if not answer.authoritative]
-    # What a zone's server does not answer says nothing: they are several, and our way to them may be closed. Nor does
-    # an alias that leads out of its zone, unless it is to our own name.
-    zone = [
-        answer
-        for answer in said
-        if answer.authoritative
-        and answer.lookup in _KNOWN
-        and (answer.addresses or not answer.cnames or target in map(_bare, answer.cnames))
-    ]
+    zone = _telling([answer for answer in said if answer.authoritative], cname_target)
     remembered = _status(resolvers, ours, cname_target) if resolvers else RoutingStatus.UNKNOWN
+    by_resolver = _by_server(resolvers, ours, cname_target)
+    behind = [name for name, status in by_resolver.items() if status in _WRONG]
     if not zone:
+        # Some know it here and some do not: whichever way it goes, it arrives by itself.
+        if behind and RoutingStatus.POINTED in by_resolver.values():
+            return RoutingStatus.PARTLY, _in_motion(said, behind, "Resolvers differ: the resolver")
         return remembered, None
-    by_server = _by_server(zone, ours, cname_target)
-    if RoutingStatus.POINTED not in by_server.values():
+    by_zone = _by_server(zone, ours, cname_target)
+    if RoutingStatus.POINTED not in by_zone.values():
         return _status(zone, ours, cname_target), None
-    behind = [name for name, status in by_server.items() if status is not RoutingStatus.POINTED]
+    lame = [name for name, status in by_zone.items() if status is not RoutingStatus.POINTED]
+    if lame:
+        return RoutingStatus.PARTLY, _in_motion(said, lame, "The zone's own servers differ:")
     if behind:
-        return RoutingStatus.PARTLY, _in_motion(said, behind, "the zone's own server")
-    if remembered in (RoutingStatus.POINTED, RoutingStatus.UNKNOWN):
-        return remembered, None
-    behind = [name for name, status in _by_server(resolvers, ours, cname_target).items() if status in _WRONG]
-    return RoutingStatus.PARTLY, _in_motion(said, behind, "the resolver")
+        return RoutingStatus.PARTLY, _in_motion(said, behind, "The record is right, but the resolver")
+    return remembered, None
+
+
+def _telling(zone: list[DnsAnswer], cname_target: str) -> list[DnsAnswer]:
+    """The answers of those servers of a zone that answered every question about the name.
+
+    Of the others nothing is believed: they are several, and our way to them may be closed. An alias that leads out of
+    the zone tells nothing either, unless it is to our own name.
+    """
+    target = _bare(cname_target)
+    silent = {
+        answer.nameserver
+        for answer in zone
+        if answer.lookup not in _KNOWN
+        or (answer.cnames and not answer.addresses and target not in map(_bare, answer.cnames))
+    }
+    return [answer for answer in zone if answer.nameserver not in silent]
 
 
 def _by_server(said: list[DnsAnswer], ours: frozenset[str], cname_target: str) -> dict[str, RoutingStatus]:
@@ -145,7 +156,7 @@ def _by_server(said: list[DnsAnswer], ours: frozenset[str], cname_target: str) -
     return {name: _status(answers, ours, cname_target) for name, answers in servers.items()}
 
 
-def _in_motion(said: list[DnsAnswer], behind: list[str], whose: str) -> Finding:
+def _in_motion(said: list[DnsAnswer], behind: list[str], words: str) -> Finding:
     late = [answer for answer in said if answer.nameserver in behind]
     shown = ", ".join(name or "the system's" for name in behind[:_MOST_SHOWN])
     seen = ", ".join(sorted({address for answer in late for address in answer.addresses})[:_MOST_SHOWN])
@@ -153,7 +164,7 @@ def _in_motion(said: list[DnsAnswer], behind: list[str], whose: str) -> Finding:
     wait = f"within {longest} s" if longest else "within some minutes"
     return findings.NAME_IN_MOTION.found(
         subject=said[0].hostname,
-        problem=f"The record is right, but {whose} {shown} still answers {seen or 'that there is none'}.",
+        problem=f"{words} {shown} answers {seen or 'that there is none'}.",
         fix=f"Nothing to do: the change arrives {wait}. If it stays, ask the DNS provider why its servers differ.",
     )
 

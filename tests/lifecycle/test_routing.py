@@ -113,7 +113,10 @@ ZONE_SILENT = answer(lookup=Lookup.TIMEOUT, server="ns1")
     [
         ((RIGHT, ZONE_RIGHT), RoutingStatus.POINTED, "", False),
         ((RIGHT, ZONE_SILENT), RoutingStatus.POINTED, "", False),
-        ((RIGHT, WRONG), RoutingStatus.PARTLY, "CW1103", True),
+        ((RIGHT, WRONG), RoutingStatus.PARTLY, "CW1105", False),
+        ((RIGHT, answer(lookup=Lookup.NXDOMAIN, server="192.0.2.54")), RoutingStatus.PARTLY, "CW1105", False),
+        ((RIGHT, answer(lookup=Lookup.NO_DATA, server="ns1"), ZONE_SILENT), RoutingStatus.POINTED, "", False),
+        ((RIGHT, SERVFAIL, ZONE_RIGHT), RoutingStatus.UNKNOWN, "CW1104", False),
         ((RIGHT, WRONG, ZONE_RIGHT), RoutingStatus.PARTLY, "CW1105", False),
         ((NXDOMAIN, ZONE_RIGHT), RoutingStatus.PARTLY, "CW1105", False),
         ((RIGHT, ZONE_RIGHT, ZONE_WRONG), RoutingStatus.PARTLY, "CW1105", False),
@@ -134,7 +137,7 @@ def test_what_the_zone_says_goes_before_what_resolvers_remember(
 
 def test_a_change_under_way_names_who_is_behind_and_for_how_long() -> None:
     (finding,) = routing_verdict((RIGHT, WRONG, ZONE_RIGHT), GATEWAY).findings
-    assert "192.0.2.54 still answers 198.51.100.1" in finding.problem
+    assert "192.0.2.54 answers 198.51.100.1" in finding.problem
     assert "within 300 s" in finding.fix
 
 
