@@ -71,3 +71,13 @@ def test_one_gateway(given: dict[str, Any], expected: tuple[bool, tuple[tuple[st
 
 def test_our_own_routes_cover_all_names() -> None:
     assert seen(bound=True) == (False, (), {NAME})
+
+
+def test_a_gateway_of_the_gateway_api_listens_and_covers_too() -> None:
+    spec = {
+        "addresses": [{"type": "Hostname", "value": "istio-ingressgateway.istio-system.svc.cluster.local"}],
+        "listeners": [{"port": 443, "hostname": NAME}, {"port": 80, "hostname": "*.example.com"}],
+    }
+    metadata = {"name": "other", "namespace": "default", "creationTimestamp": "2026-11-23T08:00:00Z"}
+    assert seen({"metadata": metadata, "spec": spec}) == (True, (), {NAME})
+    assert seen({"metadata": metadata, "spec": {**spec, "addresses": []}}) == (False, (), set())
