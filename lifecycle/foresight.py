@@ -7,7 +7,7 @@ where the names point, who else claims them, and the verdict (`preflight`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from lifecycle.findings import Finding
 from lifecycle.port_eighty import Neighbours
 from lifecycle.quota_used import quota_findings
 from lifecycle.rate_limits import Limit
+from lifecycle.solvers import OWN_LABELS, explain
 
 Document = Mapping[str, Any]
 
@@ -78,15 +79,21 @@ def acme_of(request: OnboardingRequest, issuer: Document | None, further: Iterab
     server = str(spec.get("server") or "")
     if not server:
         return Acme()
-    kinds = [DNS if "dns01" in solver else HTTP for solver in spec.get("solvers") or () if isinstance(solver, Mapping)]
-    only = kinds[0] if len(set(kinds)) == 1 else HTTP
+    solvers = spec.get("solvers") or ()
     return Acme(
         server=server,
         identities=identities_of(server) or tuple(further),
         account=str((((issuer or {}).get("status") or {}).get("acme") or {}).get("uri") or ""),
-        # a wildcard is proved by DNS only (RFC 8555, section 8.3; CA/Browser Forum, Baseline Requirements, 3.2.2.4.19)
-        methods=tuple((name, DNS if name.startswith("*.") else only) for name in request.hostnames),
+        methods=tuple((name, _method(name, solvers)) for name in request.hostnames),
     )
+
+
+def _method(hostname: str, solvers: Sequence[Document]) -> str:
+    """By the solver that cert-manager takes; where there is none, which is told elsewhere, by what the name allows."""
+    number = explain(hostname, solvers, OWN_LABELS).number
+    if number < 0:
+        return DNS if hostname.startswith("*.") else HTTP  # RFC 8555, section 8.3
+    return DNS if solvers[number].get("dns01") is not None else HTTP
 
 
 def foreseen(

@@ -67,9 +67,9 @@ def request(
     document: dict[str, object] = {"hostnames": [hostname]}
     if issuer:
         document["issuer"] = door.issuer(issuer)
-    return parse_onboarding(
-        document, tenant=tenant, defaults=dataclasses.replace(defaults, routes=defaults.routes or (_NOWHERE,))
-    )
+    # whether the issuer proves a wildcard is part of the look
+    open_to = dataclasses.replace(defaults, routes=defaults.routes or (_NOWHERE,), wildcard_allowed=True)
+    return parse_onboarding(document, tenant=tenant, defaults=open_to)
 
 
 async def look(wanted: OnboardingRequest, settings: CheckSettings) -> PreflightReport:
