@@ -85,6 +85,15 @@ async def test_a_name_that_may_not_ends_with_1_and_the_exact_record(check: Check
 
 
 @pytest.mark.lab
+async def test_a_wildcard_that_the_issuer_cannot_prove_is_a_finding_like_others(lab: Lab, check: Check) -> None:
+    lab.dns.set(f"*.{ZONE}", "A", GATEWAY_ADDRESSES)
+    code, out, _ = await check(f"*.{ZONE}", "--json")
+    lab.dns.remove(f"*.{ZONE}")
+    told = json.loads(out)
+    assert (code, told["routing"], [one["code"] for one in told["findings"]]) == (1, "pointed", ["CW1307"])
+
+
+@pytest.mark.lab
 async def test_what_is_not_well_formed_ends_with_2(check: Check) -> None:
     for arguments, environment, told in (
         ((f"under_score.{ZONE}",), {}, "hostname"),
