@@ -1,14 +1,14 @@
 """Gather what must be right before a certificate is ordered: DNS, gateway, issuer, other claims, our own permissions.
 
-Everything is asked at once, and what may not be read is a finding like the others. Left out: the verdict
-(`lifecycle.preflight`).
+Everything is asked at once, and what may not be read is a finding like the others. The same look is had without a
+workflow by `certwright check`. Left out: the verdict (`lifecycle.preflight`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -16,19 +16,29 @@ from kubernetes.aio.dynamic import DynamicClient
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities import kubernetes, lookups, permissions
+from activities import foresight, kubernetes, lookups, permissions
 from activities.gateways import gateway_addresses
 from activities.issuance import CERT_MANAGER
-from lifecycle import gateway_api, names, targets
+from lifecycle import claims, edge, gateway_api, names, targets
+from lifecycle.challenge_path import PathAnswer
 from lifecycle.domain import GatewayKind, GatewayTarget, IssuerKind, OnboardingRequest
 from lifecycle.findings import Finding
+from lifecycle.foresight import Acme, Foresight, acme_of
 from lifecycle.manifests import Manifest
 from lifecycle.platform import Permission, gateway_api_permissions, required_permissions
+from lifecycle.port_eighty import neighbours
 from lifecycle.preflight import PreflightEvidence, preflight_report
+from lifecycle.rate_limits import LimitsTable, limits_of
+from lifecycle.routing import DnsAnswer
 from lifecycle.steps import PreflightReport
 from lifecycle.targets import ISTIO, Place
 
 T = TypeVar("T")
+
+_ACME = "acme.cert-manager.io/v1"
+
+_AUTHORITIES_SECONDS = 12.0
+"""For finding and asking the zones' own servers: what they add is not worth the rest of the look's time."""
 
 _PERMISSIONS_SECONDS = 60.0
 """Having all permissions is believed for so long: some dozen questions for each look would be the most of its work."""
@@ -42,11 +52,27 @@ class PreflightSettings:
         nameservers: "ip:port" each, all of them asked; empty for the system's.
         cname_target: a name of ours that customers may alias theirs to; empty where they set addresses.
         timeout_seconds: for one question.
+        http_port: of the gateway, where a challenge's path is tried.
+        http_timeout_seconds: for one request there.
+        allowed_networks: CIDRs that may be dialled although they are not public, as `EdgeSettings`.
+        authority_port: of the zones' own name servers.
+        caa_identities: the CA's names in CAA records, where its directory is not a known one.
+        limits: of CAs, before those that are known.
     """
 
     nameservers: tuple[str, ...] = ()
     cname_target: str = ""
     timeout_seconds: float = 3.0
+    http_port: int = 80
+    http_timeout_seconds: float = 5.0
+    allowed_networks: tuple[str, ...] = ()
+    authority_port: int = 53
+    caa_identities: tuple[str, ...] = ()
+    limits: LimitsTable = field(default_factory=LimitsTable)
+
+    def may_dial(self, address: str) -> bool:
+        """Whether an address may be dialled: a public one, or one in a listed network."""
+        return edge.may_dial(address, self.allowed_networks)
 
 
 class PreflightActivities:
@@ -63,6 +89,10 @@ class PreflightActivities:
 
         Raises ApplicationError, to be tried again, where the cluster does not answer.
         """
+        return await self.look(request)
+
+    async def look(self, request: OnboardingRequest, *, as_worker: bool = True) -> PreflightReport:
+        """As `check_preflight`; without `as_worker` whether the caller may do what a worker must is not asked."""
         cluster, settings = self._cluster, self._settings
         namespace, hostname = request.gateway.namespace, request.hostname
         unseen: list[Finding] = []
@@ -86,7 +116,7 @@ class PreflightActivities:
         nothing: tuple[str, ...] = ()
         no_permissions: tuple[Permission, ...] = ()
         gathered = await asyncio.gather(
-            lookups.ask(request.hostnames, settings.nameservers, settings.timeout_seconds),
+            self._answers(request.hostnames),
             looked(gateway_addresses(cluster, request.gateway, settings.nameservers), nothing),
             one(Place("v1", "Secret", namespace, names.secret_name(hostname))),
             one(Place(CERT_MANAGER, "Certificate", namespace, names.certificate_name(hostname))),
@@ -97,14 +127,36 @@ class PreflightActivities:
         issuer_before = len(unseen)
         issuer = await looked(self._issuer(request), None)
         issuer_seen = len(unseen) == issuer_before
-        certificates, gateways, virtual_services, denied = await asyncio.gather(
+        certificates, gateways, virtual_services, denied, service = await asyncio.gather(
             every(CERT_MANAGER, "Certificate", ""),
             every(ISTIO, "Gateway", ""),
             every(ISTIO, "VirtualService", ""),
-            looked(self._denied(request.gateway), no_permissions),
+            looked(self._denied(request.gateway), no_permissions) if as_worker else _value(no_permissions),
+            one(Place("v1", "Service", namespace, request.gateway.service)),
         )
         if request.gateway.kind is GatewayKind.GATEWAY_API:
             gateways += await every(gateway_api.VERSION, "Gateway", "")
+        acme = acme_of(request, issuer, settings.caa_identities)
+        limits = limits_of(acme.server, settings.limits)
+        now = datetime.now(UTC)
+        climbs, path, meshed, orders = await asyncio.gather(
+            foresight.caa_climbs(acme, settings.nameservers, settings.timeout_seconds),
+            self._path(acme, addresses),
+            looked(foresight.meshed_pods(cluster), nothing),
+            every(_ACME, "Order", "") if limits else _value([]),
+        )
+        _, _, *routes = objects
+        bound = any(route is not None and claims.is_ours(route, request) for route in routes)
+        ahead = Foresight(
+            acme=acme,
+            climbs=climbs,
+            path=path,
+            beside=neighbours(request, gateways, bound=bound, now=now),
+            service=service,
+            limits=limits,
+            orders=tuple(orders),
+            meshed=meshed,
+        )
         evidence = PreflightEvidence(
             answers=answers,
             gateway_addresses=addresses,
@@ -117,8 +169,40 @@ class PreflightActivities:
             virtual_services=tuple(virtual_services),
             denied=denied,
             unseen=tuple(unseen),
+            ahead=ahead,
         )
-        return preflight_report(request, evidence, cname_target=settings.cname_target, now=datetime.now(UTC))
+        return preflight_report(request, evidence, cname_target=settings.cname_target, now=now)
+
+    async def _answers(self, hostnames: tuple[str, ...]) -> tuple[DnsAnswer, ...]:
+        settings = self._settings
+        told, own = await asyncio.gather(
+            lookups.ask(hostnames, settings.nameservers, settings.timeout_seconds), self._authorities(hostnames)
+        )
+        return (*told, *own)
+
+    async def _authorities(self, hostnames: tuple[str, ...]) -> tuple[DnsAnswer, ...]:
+        settings = self._settings
+        try:
+            async with asyncio.timeout(_AUTHORITIES_SECONDS):
+                return await lookups.ask_authorities(
+                    hostnames,
+                    settings.nameservers,
+                    settings.timeout_seconds,
+                    may_dial=settings.may_dial,
+                    port=settings.authority_port,
+                )
+        except TimeoutError:
+            return ()
+
+    async def _path(self, acme: Acme, addresses: tuple[str, ...]) -> tuple[PathAnswer, ...]:
+        settings = self._settings
+        return await foresight.challenge_answers(
+            acme,
+            addresses,
+            port=settings.http_port,
+            may_dial=settings.may_dial,
+            timeout_seconds=settings.http_timeout_seconds,
+        )
 
     async def _issuer(self, request: OnboardingRequest) -> Manifest | None:
         ref = request.issuer
@@ -137,3 +221,8 @@ class PreflightActivities:
         if not missing:
             self._permitted[place] = now + _PERMISSIONS_SECONDS
         return missing
+
+
+async def _value(value: T) -> T:
+    """What needs no asking, where others are asked."""
+    return value

@@ -42,6 +42,8 @@ class FaultKind(StrEnum):
     """What can be wrong with a name or a zone."""
 
     SERVFAIL = "servfail"
+    BOGUS = "bogus"
+    """As a validating resolver answers for broken signatures: SERVFAIL unless told not to check (RFC 4035, 3.2.2)."""
     NXDOMAIN = "nxdomain"
     SLOW = "slow"
     STALE = "stale"
@@ -206,7 +208,8 @@ class DnsServer:
         if self._zone(owner) is None:
             response.set_rcode(dns.rcode.REFUSED)
             return response
-        if fault is not None and fault.kind is FaultKind.SERVFAIL:
+        bogus = fault is not None and fault.kind is FaultKind.BOGUS and not query.flags & dns.flags.CD
+        if bogus or (fault is not None and fault.kind is FaultKind.SERVFAIL):
             response.set_rcode(dns.rcode.SERVFAIL)
             return response
         response.flags |= dns.flags.AA

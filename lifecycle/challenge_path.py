@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from lifecycle import findings
 from lifecycle.findings import Finding
+from lifecycle.port_eighty import Neighbours
 
 PATH = "/.well-known/acme-challenge/"
 
@@ -50,6 +51,7 @@ class PathAnswer:
         server: its `Server` header, cut.
         location: its `Location` header, cut; the token in it is replaced by ``<token>``.
         token_served: the body was what our own solver would have served; only with a token that is really presented.
+        upstream: an application behind the gateway answered, not the gateway itself.
         detail: what the client said where there was no response, cut.
     """
 
@@ -60,6 +62,7 @@ class PathAnswer:
     server: str = ""
     location: str = ""
     token_served: bool = False
+    upstream: bool = False
     detail: str = ""
 
 
@@ -78,8 +81,16 @@ class PathVerdict(NamedTuple):
     findings: tuple[Finding, ...] = ()
 
 
+ALONE = Neighbours()
+
+
 def path_verdict(
-    answers: Iterable[PathAnswer], gateway_addresses: tuple[str, ...], *, gateway: str, source: str = ""
+    answers: Iterable[PathAnswer],
+    gateway_addresses: tuple[str, ...],
+    *,
+    gateway: str,
+    source: str = "",
+    beside: Neighbours = ALONE,
 ) -> PathVerdict:
     """The verdict over all answers: a CA may ask any address of a name, so each of them must let it through.
 
@@ -87,9 +98,10 @@ def path_verdict(
         gateway_addresses: of the gateway's Service: who answers there is our gateway.
         gateway: ``namespace/service`` of it, for the messages.
         source: from where it was asked, for the messages ("from outside the mesh").
+        beside: who else speaks on the gateway's port 80.
     """
     ours = frozenset(map(_canonical, gateway_addresses))
-    judged = [_judged(answer, _canonical(answer.address) in ours, gateway, source) for answer in answers]
+    judged = [_judged(answer, _canonical(answer.address) in ours, gateway, source, beside) for answer in answers]
     statuses = {one.status for one in judged}
     unique = {(one.code, one.subject, one.problem): one for verdict in judged for one in verdict.findings}
     for status in (PathStatus.BLOCKED, PathStatus.UNKNOWN):
@@ -98,13 +110,15 @@ def path_verdict(
     return PathVerdict(PathStatus.FREE if judged else PathStatus.UNKNOWN)
 
 
-def _judged(answer: PathAnswer, ours: bool, gateway: str, source: str) -> PathVerdict:
+def _judged(answer: PathAnswer, ours: bool, gateway: str, source: str, beside: Neighbours) -> PathVerdict:
     if answer.token_served:
         return PathVerdict(PathStatus.FREE)  # whoever stands in between lets it through
     where = f"{answer.hostname} at {answer.address}"
     if answer.ending in (Ending.NOT_ALLOWED, Ending.BROKEN):
         return _unknown(answer, where)
     if answer.ending is not Ending.ANSWERED:
+        if ours and not beside.listening:
+            return PathVerdict(PathStatus.FREE)  # nobody opened port 80 yet; our own Gateway will
         how = {
             Ending.REFUSED: "refuses connections",
             Ending.RESET: "ends the connection without an answer",
@@ -117,9 +131,11 @@ def _judged(answer: PathAnswer, ours: bool, gateway: str, source: str) -> PathVe
         return _elsewhere(answer, problem)
     by = f" ({answer.server[:_MOST_SHOWN]})" if answer.server else ""
     if 300 <= answer.status < 400 and answer.status != 304:
-        return _redirected(answer, ours, where, by)
+        return _redirected(answer, ours, where, by, beside)
     if not ours:
         return _elsewhere(answer, f"Somebody else{by} answers {answer.status} on port 80 of {where}.")
+    if answer.upstream and answer.hostname in beside.covered:
+        return PathVerdict(PathStatus.FREE)  # a route that ours goes before, whatever its application says
     if answer.status in (401, 403, 407, 451):
         return _blocked(
             findings.CHALLENGE_PATH_FORBIDDEN,
@@ -140,7 +156,10 @@ def _judged(answer: PathAnswer, ours: bool, gateway: str, source: str) -> PathVe
     return PathVerdict(PathStatus.FREE)
 
 
-def _redirected(answer: PathAnswer, ours: bool, where: str, by: str) -> PathVerdict:
+def _redirected(answer: PathAnswer, ours: bool, where: str, by: str, beside: Neighbours) -> PathVerdict:
+    swallowing = dict(beside.swallowing).get(answer.hostname, "")
+    if ours and not swallowing and answer.hostname in beside.covered:
+        return PathVerdict(PathStatus.FREE)  # a catch-all's redirect, ours included: the exact route goes before it
     target = urlsplit(answer.location)
     to = answer.location[:_MOST_SHOWN] or "nowhere"
     if not ours:
@@ -154,8 +173,8 @@ def _redirected(answer: PathAnswer, ours: bool, where: str, by: str) -> PathVerd
         findings.CHALLENGE_PATH_REDIRECTED,
         answer,
         problem,
-        "Take httpsRedirect from the Gateway that serves this name on port 80, and redirect in its VirtualService, "
-        f"as the last route, so that {PATH} goes before it.",
+        f"Take httpsRedirect from {f'Gateway {swallowing}' if swallowing else 'the Gateway that serves this name'} on "
+        f"port 80, and redirect in its VirtualService, as the last route, so that {PATH} goes before it.",
     )
 
 
@@ -178,7 +197,7 @@ def _unknown(answer: PathAnswer, where: str) -> PathVerdict:
         else f"the answer could not be read: {answer.detail[:_MOST_SHOWN] or 'no reason is known'}"
     )
     fix = (
-        "An operator lists the network in CERTWRIGHT_ALLOWED_NETWORKS, or lets it be tried from outside."
+        "An operator lists the network in CERTWRIGHT_EDGE_ALLOWED_NETWORKS, or lets it be tried from outside."
         if answer.ending is Ending.NOT_ALLOWED
         else f"curl -v http://{answer.hostname}{PATH}test"
     )

@@ -45,13 +45,13 @@ def other_claims(
 ) -> tuple[Finding, ...]:
     """A finding for each object of somebody else that claims one of the domain's names or its Secret."""
     other_gateways = [one for one in gateways if not is_ours(one, request)]
-    elsewhere = {_place(one) for one in other_gateways if not _same_workload(one, request)}
+    elsewhere = {_place(one) for one in other_gateways if not same_workload(one, request)}
     return (
         *(finding for one in certificates if not is_ours(one, request) for finding in _certificate(one, request)),
         *(
             _claimed(one, request, hosts)
             for one in other_gateways
-            if _same_workload(one, request) and (hosts := _gateway_hosts(one) & set(request.hostnames))
+            if same_workload(one, request) and (hosts := gateway_hosts(one) & set(request.hostnames))
         ),
         *(
             _claimed(one, request, hosts)
@@ -91,7 +91,7 @@ def _claimed(document: Document, request: OnboardingRequest, hosts: set[str]) ->
     )
 
 
-def _same_workload(gateway: Document, request: OnboardingRequest) -> bool:
+def same_workload(gateway: Document, request: OnboardingRequest) -> bool:
     """One selector is part of the other: some Pod may carry both (an empty one selects every gateway).
 
     A Gateway API's names the Service instead; without an address it has a workload of its own.
@@ -105,7 +105,7 @@ def _same_workload(gateway: Document, request: OnboardingRequest) -> bool:
     return theirs <= labels or labels <= theirs
 
 
-def _gateway_hosts(gateway: Document) -> set[str]:
+def gateway_hosts(gateway: Document) -> set[str]:
     """A host may name the namespace it is for: ``ns/host`` (Istio reference: Server.hosts)."""
     if "listeners" in gateway["spec"]:
         return {str(one.get("hostname", "*")).lower() for one in gateway["spec"]["listeners"]}

@@ -134,13 +134,18 @@ def may_dial(address: str, networks: tuple[str, ...]) -> bool:
     return listed or (parsed.is_global and not parsed.is_multicast)
 
 
+def from_upstream(headers: Mapping[str, str]) -> bool:
+    """Whether an answer of Envoy came from an application behind it."""
+    return _UPSTREAM in headers
+
+
 def route_answer(prefix: str, status: int, headers: Mapping[str, str]) -> RouteAnswer:
     """The answer of a route. A gateway that hides its marks (no `server: envoy`) is given the benefit of the doubt."""
     marked = "envoy" in headers.get("server", "").lower()
     return RouteAnswer(
         prefix=prefix,
         status=status,
-        upstream=_UPSTREAM in headers or not marked,
+        upstream=from_upstream(headers) or not marked,
         hsts=headers.get("strict-transport-security", "")[:100],
     )
 

@@ -1,12 +1,13 @@
 """May a certificate be ordered, now? Everything that must be right before, decided over what was gathered.
 
-All of it is looked at, so that one round names every problem. Left out: gathering, and the CA's quotas.
+All of it is looked at, so that one round names every problem. Left out: gathering, and whose turn it is at the CA.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -14,8 +15,9 @@ from lifecycle import findings, names
 from lifecycle.acceptance import acceptance_findings
 from lifecycle.claims import object_collision, other_claims
 from lifecycle.diagnosis import issuer_status, secret_collision
-from lifecycle.domain import IssuerKind, Observation, OnboardingRequest, RoutingStatus
+from lifecycle.domain import ActionRequired, DnsRecord, IssuerKind, Observation, OnboardingRequest, RoutingStatus
 from lifecycle.findings import Finding
+from lifecycle.foresight import Foresight, foreseen
 from lifecycle.issuers import IssuerType, issuer_type, solvers_of
 from lifecycle.platform import Permission, permission_findings
 from lifecycle.routing import DnsAnswer, routing_verdict
@@ -25,6 +27,7 @@ from lifecycle.steps import PreflightReport
 Document = Mapping[str, Any]
 
 _MOST_SHOWN = 4
+_UNRESOLVED = {findings.NAME_NOT_LOOKED_UP.code, findings.DNSSEC_BROKEN.code}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,7 @@ class PreflightEvidence:
         objects: those that already have the names of ours (Certificate, Gateway, VirtualService).
         unseen: findings that say why something could not be looked at; of the objects of that kind nothing is said.
         issuer_seen: False where the issuer could not be looked at.
+        ahead: what the CA would meet.
     """
 
     answers: tuple[DnsAnswer, ...] = ()
@@ -48,6 +52,7 @@ class PreflightEvidence:
     virtual_services: tuple[Document, ...] = ()
     denied: tuple[Permission, ...] = ()
     unseen: tuple[Finding, ...] = ()
+    ahead: Foresight = field(default_factory=Foresight)
 
 
 def preflight_report(
@@ -55,6 +60,15 @@ def preflight_report(
 ) -> PreflightReport:
     """The verdict: an order may be made where every name points here and nothing stands against it."""
     routing = routing_verdict(evidence.answers, evidence.gateway_addresses, cname_target)
+    ahead = foreseen(
+        request,
+        evidence.ahead,
+        addresses=evidence.gateway_addresses,
+        certificates=evidence.certificates,
+        unresolved=frozenset(one.subject for one in routing.findings if one.code in _UNRESOLVED),
+        cname_target=cname_target,
+        now=now,
+    )
     found = (
         *routing.findings,
         *_address(request, evidence),
@@ -73,6 +87,7 @@ def preflight_report(
             gateways=evidence.gateways,
             virtual_services=evidence.virtual_services,
         ),
+        *ahead.findings,
         *permission_findings(evidence.denied),
         *evidence.unseen,
     )
@@ -81,10 +96,21 @@ def preflight_report(
         routing=routing.status,
         may_proceed=routing.status is RoutingStatus.POINTED and not findings.errors(unique),
         gateway_addresses=evidence.gateway_addresses,
-        action_required=routing.action_required,
+        action_required=_action(routing.action_required, ahead.records),
         findings=unique,
         evidence=_evidence(request, evidence, now),
     )
+
+
+def _action(of_routing: ActionRequired | None, caa: tuple[DnsRecord, ...]) -> ActionRequired | None:
+    """The records to set, with those that let the CA issue."""
+    if not caa:
+        return of_routing
+    named = ", ".join(dict.fromkeys(record.name for record in caa))
+    words = f"Add these CAA records of {named}, beside those that are there."
+    if of_routing is None:
+        return ActionRequired(summary=words, records=caa)
+    return ActionRequired(summary=f"{of_routing.summary} {words}", records=(*of_routing.records, *caa))
 
 
 def _address(request: OnboardingRequest, evidence: PreflightEvidence) -> tuple[Finding, ...]:
@@ -136,6 +162,10 @@ def _evidence(request: OnboardingRequest, evidence: PreflightEvidence, now: date
         lines.append(("DNS", "; ".join(shown) + (f"; {more} more" if more > 0 else "")))
     addresses = ", ".join(evidence.gateway_addresses) or "no address"
     lines.append((f"Service {request.gateway.namespace}/{request.gateway.service}", addresses))
+    if evidence.ahead.path:
+        answered = Counter(str(one.status) if one.status else one.ending.value for one in evidence.ahead.path)
+        shown_answers = ", ".join(f"{what} ({count})" for what, count in answered.most_common(_MOST_SHOWN))
+        lines.append(("the challenge's path on port 80", shown_answers))
     return tuple(Observation(at=now, step=step, detail=detail[:300]) for step, detail in lines)
 
 

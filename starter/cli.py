@@ -1,7 +1,8 @@
 """`certwright`: the whole lifecycle from a shell.
 
 Exit codes: 0 done, 1 not as asked or failed, 2 bad input (all problems at once, field by field), 3 Temporal cannot be
-reached. ``--json`` writes the result for programs. Left out: what is done; the command line starts it and shows it.
+reached, which `check` with a kubeconfig can do without. ``--json`` writes the result for programs. Left out: what is
+done; the command line starts it and shows it.
 """
 
 from __future__ import annotations
@@ -181,6 +182,8 @@ async def _run(options: argparse.Namespace, screen: Screen) -> int:
     try:
         client = await connected(where)
     except TemporalAwayError:
+        if chosen is _check and _cluster_named(options):
+            return await _check_unasked(options, screen, settings)
         if doubtful := getattr(options, "doubtful", ()):  # nobody can say that the issuer proves it
             raise BadInputError(*doubtful) from None
         raise
@@ -559,12 +562,44 @@ async def _list(call: Call, tenant: str | None) -> int:
 
 async def _check(call: Call) -> int:
     hostname = call.options.prepared
-    tenant = await _owner(call, hostname)
+    try:
+        tenant = await _owner(call, hostname)
+    except domains.DomainUnknownError:
+        if not _cluster_named(call.options):
+            fix = f"to look before it is asked for: certwright check {hostname} --kubeconfig FILE"
+            raise FailedError(f"there is no domain {hostname}", fix) from None
+        return await _check_unasked(call.options, call.screen, call.settings)
     with call.screen.progress() as progress:
         progress.step(f"looking at {hostname}")
         status = await domains.check(call.client, hostname, tenant)
     call.screen.result(status, *console.domain(status))
     return FAILED if findings.errors(status.findings) else DONE
+
+
+def _cluster_named(options: argparse.Namespace) -> bool:
+    """Whether anybody said which cluster is meant; in a Pod it is its own."""
+    there = ("CERTWRIGHT_KUBECONFIG", "KUBERNETES_SERVICE_HOST")
+    return bool(options.kubeconfig or any(os.environ.get(name) for name in there))
+
+
+async def _check_unasked(options: argparse.Namespace, screen: Screen, settings: DoorSettings) -> int:
+    """The look before an order for a name that nobody asked for yet."""
+    from starter import checking  # the cluster's client costs half a second, which no other command needs
+
+    hostname: str = options.prepared
+    how = _good(checking.load(os.environ, options.kubeconfig), checking.CheckSettings)
+    wanted = _good(
+        checking.request(hostname, issuer=options.issuer, tenant=settings.tenant, defaults=settings.defaults),
+        OnboardingRequest,
+    )
+    with screen.progress() as progress:
+        progress.step(f"looking at {hostname}")
+        try:
+            report = await checking.look(wanted, how)
+        except checking.ClusterAwayError as error:
+            raise FailedError(f"the cluster cannot be asked: {error}", "kubectl get nodes") from None
+    screen.result(report, *console.preflight(hostname, report))
+    return DONE if report.may_proceed else FAILED
 
 
 async def _renew(call: Call) -> int:
@@ -1014,12 +1049,15 @@ def _domain_arguments(commands: Any, command: Any) -> None:
     status.add_argument("--tenant", default="", help="only this tenant's")
     status.add_argument("--ended", action="store_true", help="list those that ended")
     for name, words, run in (
-        ("check", "look again now", _check),
+        ("check", "look again now; for a name that nobody asked for, whether it could be ordered", _check),
         ("renew", "renew although it is not due", _renew),
         ("cancel", "end a domain: everything it made is taken away", _cancel),
     ):
         one = command(commands, name, words, run, _hostname)
         one.add_argument("hostname", metavar="HOSTNAME")
+        if name == "check":
+            one.add_argument("--issuer", default="", help="for a name not asked for yet: NAME or Issuer/NAME")
+            one.add_argument("--kubeconfig", default="", metavar="FILE", help="likewise (CERTWRIGHT_KUBECONFIG)")
         if name == "renew":
             one.add_argument("--wait", action="store_true", help="until the new certificate is served")
         if name == "cancel":

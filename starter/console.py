@@ -21,7 +21,7 @@ from lifecycle.findings import Finding
 from lifecycle.requests import FieldError
 from lifecycle.solvers import Explanation
 from lifecycle.solvers import words as solver_words
-from lifecycle.steps import ChangeKind, IssuerStatus, ObjectChange
+from lifecycle.steps import ChangeKind, IssuerStatus, ObjectChange, PreflightReport
 from starter.domains import DomainPage, DomainSummary
 from starter.settings import words
 from starter.shown import plain
@@ -172,6 +172,17 @@ def explanation(explained: Explanation, issuer: str) -> list[object]:
         mark = Text("->", style=_GOOD) if one.chosen else Text("  ")
         lines.append(Text.assemble("  ", mark, f" solver {one.number}: {one.solver}: {one.reason}"))
     return lines
+
+
+def preflight(hostname: str, report: PreflightReport) -> list[object]:
+    """What stands against an order for a name, or that nothing does; and what was seen."""
+    verdict = ("may be ordered", _GOOD) if report.may_proceed else ("may not be ordered yet", _BAD)
+    lines: list[object] = [Text.assemble((hostname, "bold"), " ", verdict, f" (routing: {report.routing.value})")]
+    lines += [Text(f"  {one.step}: {one.detail}", style="dim") for one in report.evidence]
+    if report.action_required is not None:
+        lines.append(Text(f"\n{report.action_required.summary}", style=_BUSY))
+        lines += [f"  {one.name}  {one.type}  {one.value}" for one in report.action_required.records]
+    return [*lines, *found(report.findings)]
 
 
 def summary(one: DomainSummary) -> list[object]:

@@ -68,7 +68,13 @@ def providers(settings: Settings, cluster: DynamicClient | None, temporal: Clien
         client_key=settings.edge_client[1] if settings.edge_client else None,
     )
     preflight = PreflightSettings(
-        nameservers=settings.nameservers, cname_target=settings.cname_target, timeout_seconds=settings.dns_timeout
+        nameservers=settings.nameservers,
+        cname_target=settings.cname_target,
+        timeout_seconds=settings.dns_timeout,
+        http_port=settings.edge_http_port,
+        http_timeout_seconds=settings.edge_timeout,
+        allowed_networks=settings.allowed_networks,
+        caa_identities=settings.caa_identities,
     )
     platform = PlatformSettings(
         helm=settings.helm, kubeconfig=settings.kubeconfig, chart=settings.chart, extra_values=settings.helm_values

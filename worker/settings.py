@@ -57,6 +57,7 @@ class Settings:
     nameservers: tuple[str, ...]
     cname_target: str
     dns_timeout: float
+    caa_identities: tuple[str, ...]
     helm: str
     chart: str
     helm_values: str
@@ -110,6 +111,7 @@ def load(environment: Mapping[str, str]) -> Settings | tuple[FieldError, ...]:
         nameservers=variables.servers("NAMESERVERS"),
         cname_target=variables.text("CNAME_TARGET").rstrip("."),
         dns_timeout=variables.seconds("DNS_TIMEOUT", 5.0, 0.1, 30.0),
+        caa_identities=variables.words("CAA_IDENTITIES"),
         helm=helm,
         chart=variables.text("CHART"),
         helm_values=_helm_values(variables),

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kubernetes.aio.dynamic import DynamicClient
@@ -33,8 +34,18 @@ def preflight(issuing: Lab, admin: DynamicClient) -> PreflightActivities:
     return PreflightActivities(admin, settings(issuing))
 
 
-def settings(lab: Lab) -> PreflightSettings:
-    return PreflightSettings(nameservers=(lab.dns_address,), timeout_seconds=1.0)
+def settings(lab: Lab, **more: Any) -> PreflightSettings:
+    return PreflightSettings(
+        **{
+            "nameservers": (lab.dns_address,),
+            "timeout_seconds": 1.0,
+            "http_port": lab.http_port,
+            "http_timeout_seconds": 1.0,
+            "allowed_networks": ("127.0.0.0/8",),
+            "authority_port": int(lab.dns_address.rpartition(":")[2]),
+            **more,
+        }
+    )
 
 
 def codes(report: PreflightReport) -> list[str]:
@@ -261,6 +272,7 @@ async def test_a_wildcard_is_asked_for_a_name_below_that_nobody_has_set(server: 
     ("fault", "lookup"),
     [
         (FaultKind.SERVFAIL, Lookup.SERVFAIL),
+        (FaultKind.BOGUS, Lookup.BOGUS),
         (FaultKind.NXDOMAIN, Lookup.NXDOMAIN),
         (FaultKind.TIMEOUT, Lookup.TIMEOUT),
     ],
@@ -292,6 +304,38 @@ async def test_aliases_in_a_circle_end(server: tuple[DnsServer, str]) -> None:
     async with asyncio.timeout(10):
         answers = await lookups.ask(("a.customer.test",), (address,), 1.0)
     assert {answer.lookup for answer in answers} <= {Lookup.BROKEN, Lookup.SERVFAIL}
+
+
+async def test_the_zones_own_servers_are_found_and_do_not_follow_an_alias_out_of_it(
+    server: tuple[DnsServer, str],
+) -> None:
+    dns, address = server
+    dns.set("shop.customer.test", "A", ["192.0.2.1"], ttl=60)
+    dns.set("alias.customer.test", "CNAME", ["entry.elsewhere.test."])
+    dns.set("ns.customer.test", "A", ["127.0.0.1"])
+    hostnames = ("www.shop.customer.test", "shop.customer.test", "alias.customer.test")
+    port = int(address.rpartition(":")[2])
+
+    async def asked(*allowed: str) -> list[tuple[str, Lookup, tuple[str, ...], int]]:
+        answers = await lookups.ask_authorities(
+            hostnames, (address,), 1.0, may_dial=lambda one: one in allowed, port=port
+        )
+        assert {(one.authoritative, one.nameserver) for one in answers} <= {(True, "ns.customer.test")}
+        return [(one.hostname.partition(".")[0], one.lookup, one.addresses, one.ttl) for one in answers]
+
+    found = await asked("127.0.0.1")
+    assert found[2] == ("shop", Lookup.ANSWERED, ("192.0.2.1",), 60)
+    assert [one[:3] for one in found] == [
+        ("www", Lookup.NXDOMAIN, ()),
+        ("www", Lookup.NXDOMAIN, ()),
+        ("shop", Lookup.ANSWERED, ("192.0.2.1",)),
+        ("shop", Lookup.NO_DATA, ()),
+        ("alias", Lookup.ANSWERED, ()),
+        ("alias", Lookup.ANSWERED, ()),
+    ]
+    assert await asked("192.0.2.53") == []
+    dns.fault("customer.test", FaultKind.SERVFAIL, whole_zone=True)
+    assert await asked("127.0.0.1") == []
 
 
 @pytest.mark.parametrize(

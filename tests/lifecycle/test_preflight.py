@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from lifecycle import findings, manifests, names
+from lifecycle.caa import CaaClimb, CaaLevel, CaaRecord
 from lifecycle.domain import (
     CertificateSpec,
+    DnsRecord,
     IssuerKind,
     IssuerRef,
     KeyAlgorithm,
@@ -18,6 +20,7 @@ from lifecycle.domain import (
     Route,
     RoutingStatus,
 )
+from lifecycle.foresight import Foresight, acme_of
 from lifecycle.platform import Permission
 from lifecycle.preflight import PreflightEvidence, preflight_report
 from lifecycle.routing import DnsAnswer, Lookup
@@ -134,3 +137,20 @@ def test_what_its_issuer_would_refuse_is_not_ordered() -> None:
     assert report(wanted) == (True, [])
     assert report(wanted, issuer=public) == (False, ["CW1330"])
     assert report(wanted, issuer=None, issuer_seen=False) == (True, [])
+
+
+def test_caa_records_are_asked_for_together_with_the_addresses() -> None:
+    issuer = {**ISSUER, "spec": {"acme": {"server": "https://acme-v02.api.letsencrypt.org/directory"}}}
+    record = CaaRecord(flags=0, tag="issue", value="pki.example")
+    climb = CaaClimb(hostname=NAME, levels=(CaaLevel(name=NAME, lookup=Lookup.ANSWERED, records=(record,)),))
+    ahead = Foresight(acme=acme_of(REQUEST, issuer), climbs=(climb,))
+    wanted = DnsRecord(name=NAME, type="CAA", value='0 issue "letsencrypt.org"')
+    made = preflight_report(REQUEST, dataclasses.replace(GOOD, ahead=ahead), cname_target="", now=NOW)
+    assert (made.may_proceed, [one.code for one in made.findings]) == (False, ["CW1305"])
+    assert made.action_required is not None
+    assert made.action_required.records == (wanted,)
+    missing = (DnsAnswer(hostname=NAME, lookup=Lookup.NXDOMAIN),)
+    made = preflight_report(REQUEST, dataclasses.replace(GOOD, ahead=ahead, answers=missing), cname_target="", now=NOW)
+    assert made.action_required is not None
+    assert made.action_required.records == (DnsRecord(name=NAME, type="A", value="203.0.113.7"), wanted)
+    assert "beside those that are there" in made.action_required.summary
