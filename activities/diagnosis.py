@@ -28,7 +28,7 @@ from lifecycle import edge, findings, issuance, manifests, names, x509
 from lifecycle.challenge_path import Ending, PathAnswer
 from lifecycle.diagnosing import Action, Diagnosis, Remedy, diagnose
 from lifecycle.diagnosis import said
-from lifecycle.domain import DEFAULT_GATEWAY, CertificateFacts, GatewayTarget, IssuerKind, ServedAt
+from lifecycle.domain import DEFAULT_GATEWAY, CertificateFacts, GatewayTarget, IssuerKind, OnboardingRequest, ServedAt
 from lifecycle.findings import Finding
 from lifecycle.manifests import CHALLENGE_PATH, FIELD_MANAGER, ChallengeRoute, Manifest
 from lifecycle.platform import refused_permission
@@ -65,13 +65,17 @@ _CONTROLLER = "app.kubernetes.io/name=cert-manager,app.kubernetes.io/component=c
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiagnosisSettings:
-    """How the gateway and the customers' names are looked at; `dns_timeout` in seconds."""
+    """How the gateway and the customers' names are looked at; `dns_timeout` in seconds.
+
+    `outside` False leaves out what lies outside the cluster: name servers, and dialling the gateway.
+    """
 
     edge: EdgeSettings
     gateway: GatewayTarget = DEFAULT_GATEWAY
     nameservers: tuple[str, ...] = ()
     dns_timeout: float = 3.0
     cname_target: str = ""
+    outside: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +119,17 @@ async def find_certificate(cluster: DynamicClient, hostname: str, gateway: Gatew
 async def diagnosed(cluster: DynamicClient, place: CertificatePlace, settings: DiagnosisSettings) -> Diagnosis:
     """What is wrong with a Certificate, now. Raises ApplicationError where the cluster does not answer."""
     return diagnose(await look(cluster, place, settings))
+
+
+async def stalled(cluster: DynamicClient, request: OnboardingRequest) -> Diagnosis:
+    """What keeps an issuance of ours, as far as the cluster itself shows it. Raises ApplicationError.
+
+    For whoever waits for it: nobody outside is asked, since a customer's name was looked at before the order.
+    """
+    edge_unused = EdgeSettings(roots_pem=b"")
+    settings = DiagnosisSettings(edge=edge_unused, gateway=request.gateway, outside=False)
+    name = names.certificate_name(request.hostname)
+    return await diagnosed(cluster, CertificatePlace(namespace=request.gateway.namespace, name=name), settings)
 
 
 async def mended(
@@ -195,7 +210,8 @@ class _Look:
         credentials = await self._credentials(gateways)
         chain = [*filter(None, (certificate, issuer)), *requests, *orders, *challenges, *pods, *services]
         uids = {one["metadata"]["uid"] for one in chain}
-        answers = await lookups.ask(hostnames[:_MOST_NAMES], self.settings.nameservers, self.settings.dns_timeout)
+        asked = hostnames[:_MOST_NAMES] if self.settings.outside else ()
+        answers = await lookups.ask(asked, self.settings.nameservers, self.settings.dns_timeout)
         told, served = await self._edge(first, gateways, addresses, facts)
         return Snapshot(
             now=first.now,
@@ -221,6 +237,8 @@ class _Look:
             solver_pods=tuple(pods),
             solver_services=tuple(services),
             endpoint_slices=tuple(slices),
+            solver_seen=not {"Pod", "Service", "EndpointSlice"} & self.hidden,
+            routes_seen="VirtualService" not in self.hidden,
             routes=tuple(one for one in routes if set(one["spec"].get("hosts") or ()) & set(hostnames)),
             gateways=tuple(gateways),
             policies=tuple(policies),
@@ -370,6 +388,8 @@ class _Look:
 
     async def _path(self, challenges: list[Manifest], addresses: tuple[str, ...]) -> tuple[PathAnswer, ...]:
         """What each address of the gateway answers to the path of each challenge that is presented."""
+        if not self.settings.outside:
+            return ()
         asked = [
             (str(one["spec"]["dnsName"]), str(one["spec"].get("token") or ""))
             for one in challenges
@@ -433,7 +453,7 @@ class _Look:
     ) -> tuple[tuple[Finding, ...], tuple[ServedAt, ...]]:
         """What the addresses serve for names whose Gateway has port 443; of others' domains no redirect is asked."""
         certificate = first.certificate
-        if certificate is None or facts is None:
+        if certificate is None or facts is None or not self.settings.outside:
             return (), ()
         bound = {
             host

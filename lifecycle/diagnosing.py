@@ -413,9 +413,12 @@ def _on_the_way(seen: Snapshot, challenge: Document) -> Blames:
     if challenge["spec"].get("type") == "DNS-01":
         return
     old = _age(challenge, seen.now) > SETTLE
-    if not failed and old:
+    if not failed and old and seen.solver_seen:
         yield from _solver(seen, challenge)
-        if (solver.get("http01") or {}).get("ingress", {}).get("ingressClassName") == _NOBODYS_CLASS:
+        if (
+            seen.routes_seen
+            and (solver.get("http01") or {}).get("ingress", {}).get("ingressClassName") == _NOBODYS_CLASS
+        ):
             yield from _route(seen, challenge)
     yield from _names(seen, hostname)
     yield from _gateway_in_the_way(seen, challenge, reason)

@@ -39,8 +39,10 @@ class Snapshot:
         requests, orders, challenges: those of the namespace that carry the Certificate's name, or concern its names.
         issuer_seen: False where the issuer could not be looked at.
         issuer_namespaces: where Issuers of that name lie instead.
-        solver_pods, solver_services, endpoint_slices: of HTTP-01 solvers, in the Certificate's namespace.
-        routes, gateways, policies: VirtualServices, Gateways and AuthorizationPolicies.
+        solver_pods, solver_services, endpoint_slices: of HTTP-01 solvers, in the Certificate's namespace; nothing is
+            said of them where `solver_seen` is False.
+        routes, gateways, policies: VirtualServices, Gateways and AuthorizationPolicies; of routes nothing is said
+            where `routes_seen` is False.
         deployments: cert-manager's; None where they could not be looked at. `controllers` are its controller's Pods.
         webhook: why a dry-run create did not pass the webhook; empty where it did, or could not be tried.
         events: warnings about the objects above.
@@ -69,7 +71,9 @@ class Snapshot:
     solver_pods: tuple[Document, ...] = ()
     solver_services: tuple[Document, ...] = ()
     endpoint_slices: tuple[Document, ...] = ()
+    solver_seen: bool = True
     routes: tuple[Document, ...] = ()
+    routes_seen: bool = True
     gateways: tuple[Document, ...] = ()
     policies: tuple[Document, ...] = ()
     deployments: tuple[Document, ...] | None = None

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from kubernetes.aio.dynamic import DynamicClient
 
 from activities import diagnosis, kubernetes
+from activities import issuance as watching
 from activities.certificates import CertificateActivities
 from activities.diagnosis import CertificatePlace, DiagnosisSettings
 from activities.gateways import GatewayActivities
@@ -486,12 +487,13 @@ async def test_a_policy_at_the_gateway_is_told_by_its_name(ward: Ward) -> None:
         await gone(ward.lab, path)
 
 
-async def test_a_solver_that_cannot_be_scheduled_is_told_by_its_pod(ward: Ward) -> None:
-    def nowhere(document: Json) -> None:
-        ingress = document["spec"]["acme"]["solvers"][0]["http01"]["ingress"]
-        ingress["podTemplate"] = {"spec": {"nodeSelector": {"kubernetes.io/os": "nowhere"}}}
+def unscheduled(document: Json) -> None:
+    ingress = document["spec"]["acme"]["solvers"][0]["http01"]["ingress"]
+    ingress["podTemplate"] = {"spec": {"nodeSelector": {"kubernetes.io/os": "nowhere"}}}
 
-    ref = await issuer(ward, "stuck-unscheduled", nowhere)
+
+async def test_a_solver_that_cannot_be_scheduled_is_told_by_its_pod(ward: Ward) -> None:
+    ref = await issuer(ward, "stuck-unscheduled", unscheduled)
     async with asked(ward, f"unscheduled.{ZONE}", ref) as here:
         _, cause = await ward.until(here, "CW1354")
         assert cause.subject.startswith(f"Pod {NAMESPACE}/cm-acme-http-solver-")
@@ -663,3 +665,22 @@ async def test_what_may_not_be_looked_at_is_a_warning(ward: Ward, tmp_path: Path
         seen = await diagnosis.diagnosed(cluster, place(f"well.{ZONE}"), ward.settings)
     assert "CW1801" in {one.code for one in seen.findings}
     assert {one.severity.value for one in seen.findings if one.code == "CW1801"} == {"warning"}
+
+
+# --- whoever waits ----------------------------------------------------------------------------------------------------
+
+
+async def test_who_waits_for_an_issuance_hears_what_is_to_blame(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "_STILL_SECONDS", 6.0)
+    certificates, hostname = CertificateActivities(ward.cluster), f"waited.{ZONE}"
+    ref = await issuer(ward, "stuck-waited", unscheduled)
+    ward.lab.dns.set(hostname, "A", GATEWAY_ADDRESSES)
+    heard = domains.Heard()
+    wanted = target(hostname, ref)
+    waiting = asyncio.create_task(domains.run(certificates.issue_certificate, wanted, environment=heard.environment))
+    try:
+        await heard.until("The solver's Pod does not run", seconds=60)
+    finally:
+        heard.environment.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await domains.run(certificates.remove_certificate, wanted)
