@@ -23,15 +23,15 @@ from activities import edge as edges
 from activities import kubernetes, lookups
 from activities.edge import EdgeSettings
 from activities.gateways import gateway_addresses
-from activities.issuance import ACME, CERT_MANAGER, ISTIO
+from activities.issuance import ACME, CERT_MANAGER
 from lifecycle import edge, findings, issuance, manifests, names, x509
 from lifecycle.challenge_path import Ending, PathAnswer
-from lifecycle.diagnosing import Action, Diagnosis, Remedy, diagnose
+from lifecycle.diagnosing import CONTROLLER_NEEDS, Action, Diagnosis, Remedy, diagnose
 from lifecycle.diagnosis import said
 from lifecycle.domain import DEFAULT_GATEWAY, CertificateFacts, GatewayTarget, IssuerKind, OnboardingRequest, ServedAt
 from lifecycle.findings import Finding
 from lifecycle.manifests import CHALLENGE_PATH, FIELD_MANAGER, ChallengeRoute, Manifest
-from lifecycle.platform import refused_permission
+from lifecycle.platform import Permission, refused_permission
 from lifecycle.snapshot import (
     FINAL_STATES,
     Document,
@@ -45,7 +45,7 @@ from lifecycle.snapshot import (
 
 T = TypeVar("T")
 
-SECURITY, SLICES = "security.istio.io/v1", "discovery.k8s.io/v1"
+ISTIO, SECURITY, SLICES = "networking.istio.io/v1", "security.istio.io/v1", "discovery.k8s.io/v1"
 
 _MOST_PAGES = 20
 """Of 500 objects each: a namespace with more than ten thousand requests is not read to its end."""
@@ -244,6 +244,7 @@ class _Look:
             policies=tuple(policies),
             deployments=None if "Deployment" in self.hidden else tuple(deployments),
             controllers=tuple(controllers),
+            controller_denied=() if first.settled else await self._controller_denied(certificate, controllers),
             webhook=webhook,
             events=tuple(one for one in events if one["involvedObject"].get("uid") in uids),
             secret_seen="Secret" not in self.hidden,
@@ -334,26 +335,55 @@ class _Look:
         gateway = self.settings.gateway
         labels = ",".join(f"{key}={value}" for key, value in gateway.selector)
         pods = await self._list("v1", "Pod", gateway.namespace, labels)
+        secrets = Permission("list", "", "secrets", "")
         accounts = sorted({str(pod["spec"].get("serviceAccountName") or "default") for pod in pods})
         may = await asyncio.gather(
-            *(self._looked("SubjectAccessReview", self._may_list(gateway.namespace, one), True) for one in accounts)
+            *(self._may(f"{gateway.namespace}/{one}", gateway.namespace, secrets) for one in accounts)
         )
         return tuple(f"{gateway.namespace}/{one}" for one, allowed in zip(accounts, may, strict=True) if not allowed)
 
-    async def _may_list(self, namespace: str, account: str) -> bool:
+    async def _controller_denied(
+        self, certificate: Document | None, controllers: list[Manifest]
+    ) -> tuple[tuple[str, Permission], ...]:
+        """What cert-manager needs for an issuance in this namespace, and may not do."""
+        if certificate is None or not controllers:
+            return ()
+        pod = controllers[0]
+        account = f"{pod['metadata']['namespace']}/{pod['spec'].get('serviceAccountName') or 'default'}"
+        place = self.place.namespace
+        first = await self._may(account, place, CONTROLLER_NEEDS[0])  # alone: perhaps we may not ask at all
+        others = await asyncio.gather(*(self._may(account, place, one) for one in CONTROLLER_NEEDS[1:]))
+        may = (first, *others)
+        return tuple((account, one) for one, allowed in zip(CONTROLLER_NEEDS, may, strict=True) if not allowed)
+
+    async def _may(self, account: str, place: str, permission: Permission) -> bool:
+        """Whether a ServiceAccount (``namespace/name``) may do something in a namespace; True where we cannot ask."""
+        if "SubjectAccessReview" in self.hidden:
+            return True
+        return await self._looked("SubjectAccessReview", self._review(account, place, permission), True)
+
+    async def _review(self, account: str, place: str, permission: Permission) -> bool:
         api_version, kind = "authorization.k8s.io/v1", "SubjectAccessReview"
         found = await kubernetes.resource(self.cluster, api_version, kind)
-        groups = ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
+        namespace, _, name = account.partition("/")
+        resource, _, subresource = permission.resource.partition("/")
+        attributes = {
+            "verb": permission.verb,
+            "group": permission.group,
+            "resource": resource,
+            "subresource": subresource,
+            "namespace": place,
+        }
         body = {
             "apiVersion": api_version,
             "kind": kind,
             "spec": {
-                "user": f"system:serviceaccount:{namespace}:{account}",
-                "groups": groups,
-                "resourceAttributes": {"verb": "list", "resource": "secrets", "namespace": namespace},
+                "user": f"system:serviceaccount:{namespace}:{name}",
+                "groups": ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"],
+                "resourceAttributes": {key: value for key, value in attributes.items() if value},
             },
         }
-        async with kubernetes.answering(self.cluster, "ask for the gateway's permissions"):
+        async with kubernetes.answering(self.cluster, f"ask for the permissions of {account}"):
             answer = await self.cluster.create(found, body=body, _request_timeout=kubernetes.CALL_SECONDS)
             return bool(answer.to_dict()["status"].get("allowed"))
 

@@ -22,6 +22,7 @@ from lifecycle.domain import IssuerKind, RoutingStatus
 from lifecycle.findings import Finding, Severity
 from lifecycle.issuance import CERTIFICATE_NAME
 from lifecycle.manifests import CHALLENGE_PATH
+from lifecycle.platform import Permission
 from lifecycle.routing import routing_verdict
 from lifecycle.snapshot import FINAL_STATES, Snapshot, annotation, controlled, issuer_of
 
@@ -33,6 +34,22 @@ STUCK = timedelta(seconds=15)
 
 RECENT = timedelta(minutes=10)
 """Older events tell of what may be mended; what lasts is told again (cert-manager's back-off: 5 minutes at most)."""
+
+CONTROLLER_NEEDS = (
+    Permission("create", "cert-manager.io", "certificaterequests", ""),
+    Permission("patch", "cert-manager.io", "certificates/status", ""),
+    Permission("patch", "cert-manager.io", "certificaterequests/status", ""),
+    Permission("create", "acme.cert-manager.io", "orders", ""),
+    Permission("patch", "acme.cert-manager.io", "orders/status", ""),
+    Permission("create", "acme.cert-manager.io", "challenges", ""),
+    Permission("patch", "acme.cert-manager.io", "challenges/status", ""),
+    Permission("create", "", "pods", ""),
+    Permission("delete", "", "pods", ""),
+    Permission("create", "", "services", ""),
+    Permission("create", "networking.k8s.io", "ingresses", ""),
+    Permission("create", "", "secrets", ""),
+)
+"""What an issuance by HTTP-01 cannot do without; without some of it cert-manager only writes to its log."""
 
 _MOST_LINKS, _MOST_EVENTS = 40, 8
 _NOBODYS_CLASS = "certwright-none"
@@ -132,8 +149,7 @@ Blames = Iterator[Blame]
 def diagnose(seen: Snapshot) -> Diagnosis:
     """The verdict over one snapshot."""
     blames = [blame for rule in RULES for blame in rule(seen)]
-    # what we may not look at is no fault of the Certificate
-    blames += [Blame(replace(finding, severity=Severity.WARNING)) for finding in seen.unseen]
+    blames += [Blame(_unseen(finding)) for finding in seen.unseen]
     # stable: within one severity the rules' order is that of the chain
     weight = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
     blames.sort(key=lambda blame: weight[blame.finding.severity])
@@ -155,6 +171,12 @@ def diagnose(seen: Snapshot) -> Diagnosis:
     )
 
 
+def _unseen(finding: Finding) -> Finding:
+    """What may not be looked at is no fault of the Certificate; who may not is whoever asks, a worker or a person."""
+    words = finding.problem.replace("The worker may not", "Whoever asks may not")
+    return replace(finding, severity=Severity.WARNING, problem=words)
+
+
 def _summary(seen: Snapshot, cause: Blame | None, *, healthy: bool) -> str:
     if cause is not None and cause.finding.severity is Severity.ERROR:
         return f"{cause.finding.subject} is to blame: {cause.finding.problem}"
@@ -174,17 +196,17 @@ def cert_manager_runs(seen: Snapshot) -> Blames:
     for one in seen.deployments or ():
         where, part = _place(one), (one["metadata"].get("labels") or {}).get("app.kubernetes.io/component", "")
         if not (one.get("status") or {}).get("availableReplicas"):
-            wanted = one["spec"].get("replicas", 1)
-            yield Blame(
-                findings.CERT_MANAGER_NOT_RUNNING.found(
-                    subject=f"Deployment {where}",
-                    problem=f"cert-manager's {part or 'part'} has no Pod that is available ({wanted} wanted).",
-                    fix=f"kubectl scale deployment -n {_words(one)} --replicas=1"
-                    if not wanted
-                    else f"kubectl describe pods -n {one['metadata']['namespace']} "
-                    f"-l app.kubernetes.io/component={part}",
-                )
+            wanted, namespace = one["spec"].get("replicas", 1), one["metadata"]["namespace"]
+            finding = findings.CERT_MANAGER_NOT_RUNNING.found(
+                subject=f"Deployment {where}",
+                problem=f"cert-manager's {part or 'part'} has no Pod that is available ({wanted} wanted).",
+                fix=f"kubectl describe pods -n {namespace} -l app.kubernetes.io/component={part}"
+                if wanted
+                else f"kubectl scale deployment -n {_words(one)} --replicas=1",
             )
+            # the cainjector only keeps the webhook's CA up to date: issuances go on without it for long
+            later = part == "cainjector"
+            yield Blame(replace(finding, severity=Severity.WARNING) if later else finding)
 
 
 def webhook_answers(seen: Snapshot) -> Blames:
@@ -210,27 +232,31 @@ def webhook_answers(seen: Snapshot) -> Blames:
 
 
 def cert_manager_is_allowed(seen: Snapshot) -> Blames:
-    """cert-manager lacks a permission of its own chart: its own words name it."""
+    """cert-manager lacks a permission of its own chart: the API server says so, to us or to cert-manager."""
     if seen.settled:
         return
+    for account, permission in seen.controller_denied:
+        yield Blame(_forbidden(account, permission.verb, permission.group, permission.resource, seen.namespace))
+        return  # one role brings them all
     pattern = re.compile(
         r'User "system:serviceaccount:(?P<namespace>[^:"]+):(?P<name>[^"]+)" cannot (?P<verb>\w+) resource '
         r'"(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"(?: in the namespace "(?P<place>[^"]+)")?'
     )
     for text in (*_reasons(seen), *_recent(seen)):
         if denied := pattern.search(text):
-            resource = f"{denied['resource']}.{denied['group']}" if denied["group"] else denied["resource"]
-            place = f" in namespace {denied['place']}" if denied["place"] else ""
             account = f"{denied['namespace']}/{denied['name']}"
-            yield Blame(
-                findings.CERT_MANAGER_FORBIDDEN.found(
-                    subject=f"ServiceAccount {account}",
-                    problem=f"cert-manager may not {denied['verb']} {resource}{place}.",
-                    fix="certwright platform install puts the chart's roles back; by hand: kubectl create clusterrole "
-                    f"certwright-mended --verb={denied['verb']} --resource={resource}, bound to {account}.",
-                )
-            )
+            yield Blame(_forbidden(account, denied["verb"], denied["group"], denied["resource"], denied["place"] or ""))
             return
+
+
+def _forbidden(account: str, verb: str, group: str, resource: str, place: str) -> Finding:
+    named = f"{resource}.{group}" if group else resource
+    return findings.CERT_MANAGER_FORBIDDEN.found(
+        subject=f"ServiceAccount {account}",
+        problem=f"cert-manager may not {verb} {named}{f' in namespace {place}' if place else ''}.",
+        fix="certwright platform install puts the chart's roles back; by hand: kubectl create clusterrole "
+        f"certwright-mended --verb={verb} --resource={named}, bound to {account}.",
+    )
 
 
 def certificate_is_there(seen: Snapshot) -> Blames:
@@ -485,7 +511,7 @@ def _solver(seen: Snapshot, challenge: Document) -> Blames:
             ),
             again,
         )
-    elif services:
+    elif services and any(_pod_ready(pod) for pod in pods):
         yield Blame(
             findings.SOLVER_NOT_READY.found(
                 subject=f"Service {_place(services[0])}",
@@ -870,7 +896,8 @@ def _remedy(action: Action, kind: str, document: Document, words: str, *, renew:
 
 
 def _reasons(seen: Snapshot) -> Iterator[str]:
-    for one in (*seen.challenges, *seen.orders):
+    """What objects say of themselves; a deleted Challenge's clean-up is told with its finalizer."""
+    for one in (*(one for one in seen.challenges if not _deleted(one)), *seen.orders):
         yield str((one.get("status") or {}).get("reason") or "")
     for request in seen.requests:
         yield from (str(one.get("message") or "") for one in conditions_of(request).values())
@@ -879,10 +906,12 @@ def _reasons(seen: Snapshot) -> Iterator[str]:
 def _recent(seen: Snapshot, document: Document | None = None) -> list[str]:
     """The words of warnings that are not old, of one object or of all."""
     uid = document["metadata"]["uid"] if document is not None else ""
+    over = {one["metadata"]["uid"] for one in seen.challenges if _deleted(one)}
     return [
         str(one.get("message") or "")
         for one in seen.events
         if (not uid or one["involvedObject"].get("uid") == uid)
+        and one["involvedObject"].get("uid") not in over
         and (at := _instant(_event_at(one))) is not None
         and seen.now - at < RECENT
     ]
@@ -961,6 +990,10 @@ def _pod_words(pod: Document) -> str:
 
 def _good_if(good: bool) -> LinkState:
     return LinkState.GOOD if good else LinkState.WAITING
+
+
+def _deleted(document: Document) -> bool:
+    return bool(document["metadata"].get("deletionTimestamp"))
 
 
 def _state(document: Document) -> str:

@@ -20,6 +20,7 @@ from lifecycle.domain import IssuerKind as Kind
 from lifecycle.findings import Finding
 from lifecycle.issuance import CERTIFICATE_NAME, REVISION
 from lifecycle.manifests import DOMAIN_ANNOTATION, TENANT_ANNOTATION
+from lifecycle.platform import Permission
 from lifecycle.routing import DnsAnswer
 
 Document = Mapping[str, Any]
@@ -44,6 +45,7 @@ class Snapshot:
         routes, gateways, policies: VirtualServices, Gateways and AuthorizationPolicies; of routes nothing is said
             where `routes_seen` is False.
         deployments: cert-manager's; None where they could not be looked at. `controllers` are its controller's Pods.
+        controller_denied: what cert-manager's own account may not do, as ``namespace/name`` and the permission.
         webhook: why a dry-run create did not pass the webhook; empty where it did, or could not be tried.
         events: warnings about the objects above.
         secret_seen: whether the Secret could be looked at; `secret` and `secret_findings` are what is in it.
@@ -78,6 +80,7 @@ class Snapshot:
     policies: tuple[Document, ...] = ()
     deployments: tuple[Document, ...] | None = None
     controllers: tuple[Document, ...] = ()
+    controller_denied: tuple[tuple[str, Permission], ...] = ()
     webhook: str = ""
     events: tuple[Document, ...] = ()
     secret_seen: bool = True

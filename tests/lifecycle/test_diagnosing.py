@@ -131,6 +131,7 @@ def test_every_rule_bears_an_empty_snapshot() -> None:
         ("400 urn:ietf:params:acme:error:accountDoesNotExist: unable to find", "CW1251", "ClusterIssuer le"),
         ('403 unauthorized: Account is not valid, has status "deactivated"', "CW1251", "ClusterIssuer le"),
         ("403 urn:ietf:params:acme:error:unauthorized: Account has been deactivated", "CW1251", "ClusterIssuer le"),
+        ("400 malformed: Key ID (kid) in JWS header missing expected URL prefix", "CW1251", "ClusterIssuer le"),
         ("something new", "CW1301", "Order"),
     ],
 )
@@ -335,6 +336,19 @@ def test_a_permission_that_cert_manager_lacks_is_told_by_its_account() -> None:
     assert found.findings[0].problem == "cert-manager may not create pods in namespace istio-system."
 
 
+def test_a_permission_that_is_only_in_the_log_is_asked_for() -> None:
+    denied = ("cert-manager/cert-manager", Permission("patch", "acme.cert-manager.io", "challenges/status", ""))
+    found = diagnose(issuing(controller_denied=(denied,)))
+    assert [(one.code, one.subject) for one in found.findings] == [
+        ("CW1051", "ServiceAccount cert-manager/cert-manager")
+    ]
+
+
+def test_what_may_not_be_seen_of_the_solver_is_not_held_against_it() -> None:
+    assert "CW1354" not in codes(diagnose(solving(solver_pods=(), solver_seen=False)))
+    assert "CW1355" not in codes(diagnose(solving(routes=(), routes_seen=False)))
+
+
 # --- finalizers -------------------------------------------------------------------------------------------------------
 
 
@@ -365,6 +379,13 @@ def test_a_finalizer_is_taken_away_only_where_nothing_needs_it(more: Json, actio
     assert action == (found.remedy.action if found.remedy else None)
 
 
+def test_a_clean_up_that_fails_is_told_with_the_finalizer_it_keeps() -> None:
+    kept = deleted(reason=f"Error cleaning up challenge: {FORBIDDEN}")
+    found = diagnose(issuing(orders=(ENDED,), challenges=(kept,)))
+    assert codes(found)[0] == "CW1356"
+    assert "cannot create" in found.findings[0].problem
+
+
 def test_a_challenge_that_was_deleted_just_now_is_given_time() -> None:
     assert "CW1356" not in codes(diagnose(issuing(challenges=(deleted(deleted_ago=3),))))
 
@@ -380,6 +401,11 @@ def deployment(component: str, available: int) -> Json:
 def test_a_controller_that_is_away_goes_before_everything() -> None:
     found = diagnose(issuing(orders=(failed("x"),), deployments=(deployment("controller", 0),)))
     assert codes(found)[0] == "CW1050"
+
+
+def test_a_cainjector_that_is_away_is_only_a_warning() -> None:
+    found = diagnose(issuing(deployments=(deployment("cainjector", 0), deployment("controller", 1))))
+    assert [(one.code, one.severity) for one in found.findings] == [("CW1050", findings.Severity.WARNING)]
 
 
 def test_a_webhook_without_a_pod_is_told_once() -> None:
