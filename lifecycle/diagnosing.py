@@ -611,7 +611,29 @@ def _by_its_words(seen: Snapshot, challenge: Document) -> Blames:
         if dns and finding.code in (findings.CHALLENGE_FAILED.code, findings.CHALLENGE_NOT_REACHABLE.code):
             name = f"_acme-challenge.{finding.subject.removeprefix('*.')}"
             finding = replace(finding, fix=f"dig -t TXT {name}; check the DNS solver's credentials, then renew.")
-        yield Blame(finding)
+        over = finding.code == findings.CHALLENGE_FAILED.code and not dns and not seen.issuing
+        if over and _points_here(seen, finding.subject):
+            # what the CA met is past, and what can be seen of its way is free: one attempt tells
+            fix = f"Nothing is in its way any more as far as can be seen: renew. If it fails again: {finding.fix}"
+            yield Blame(replace(finding, fix=fix), _renewal(seen))
+        else:
+            yield Blame(finding)
+
+
+def _points_here(seen: Snapshot, hostname: str) -> bool:
+    answers = [one for one in seen.answers if one.hostname == hostname]
+    verdict = routing_verdict(answers, seen.gateway_addresses, seen.cname_target)
+    return bool(answers) and verdict.status is RoutingStatus.POINTED
+
+
+def _renewal(seen: Snapshot) -> Remedy:
+    return Remedy(
+        action=Action.RENEW,
+        kind="Certificate",
+        namespace=seen.namespace,
+        name=seen.name,
+        words=f"ask cert-manager to issue Certificate {seen.namespace}/{seen.name} now",
+    )
 
 
 def names_point_here(seen: Snapshot) -> Blames:
@@ -631,21 +653,16 @@ def issuance_has_not_failed(seen: Snapshot) -> Blames:
     )
     waiting = [one for one in found if one.code == findings.ISSUANCE_BACKING_OFF.code]
     issuer = {findings.ISSUER_MISSING.code, findings.ISSUER_NOT_READY.code}
+    told = set(issuer)  # the issuer itself is looked at, and a request repeats what its order says
     for finding in found:
-        if finding in waiting or finding.code in issuer:  # the issuer itself is looked at
+        if finding in waiting or finding.code in told:
             continue
+        told.add(finding.code)
         if finding.code == findings.ACCOUNT_REFUSED.code:
             finding = replace(finding, subject=_issuer_subject(seen))
         yield Blame(finding)
-    remedy = Remedy(
-        action=Action.RENEW,
-        kind="Certificate",
-        namespace=seen.namespace,
-        name=seen.name,
-        words=f"ask cert-manager to issue Certificate {seen.namespace}/{seen.name} now",
-    )
     if not seen.issuing:
-        yield from (Blame(one, remedy) for one in waiting)
+        yield from (Blame(one, _renewal(seen)) for one in waiting)
 
 
 def challenges_are_finalized(seen: Snapshot) -> Blames:

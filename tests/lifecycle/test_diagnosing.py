@@ -167,6 +167,25 @@ def test_the_cas_word_about_caa_goes_before_where_the_name_points() -> None:
     assert codes(found)[0] == "CW1305"
 
 
+def test_a_challenge_that_failed_is_tried_again_only_where_its_way_is_free_now() -> None:
+    over = {**CERTIFICATE, "status": {"conditions": [condition("Issuing", "False", "failed")]}}
+    lost = challenge("invalid", "connection refused")
+    found = diagnose(issuing(certificate=over, challenges=(lost,)))
+    assert codes(found)[0] == "CW1303"
+    assert found.remedy is not None
+    assert found.remedy.action is Action.RENEW
+    assert diagnose(issuing(certificate=over, challenges=(lost,), answers=())).remedy is None
+    astray = DnsAnswer(hostname=HOSTNAME, lookup=Lookup.ANSWERED, addresses=("198.51.100.9",))
+    assert diagnose(issuing(certificate=over, challenges=(lost,), answers=(astray,))).remedy is None
+
+
+def test_a_request_does_not_repeat_what_its_order_says() -> None:
+    reason = "429 urn:ietf:params:acme:error:rateLimited"
+    words = condition("Ready", "False", f"order: {reason}", "Failed")
+    repeated = {**REQUEST, "status": {"conditions": [condition("Approved", "True"), words]}}
+    assert codes(diagnose(issuing(requests=(repeated,), orders=(failed(reason),)))) == ["CW1302"]
+
+
 def test_a_name_that_could_not_be_looked_up_is_a_warning_beside_the_failed_challenge() -> None:
     unknown = DnsAnswer(hostname=HOSTNAME, lookup=Lookup.SERVFAIL)
     found = diagnose(issuing(challenges=(challenge("invalid", "SERVFAIL looking up A"),), answers=(unknown,)))
