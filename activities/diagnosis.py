@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Coroutine, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -24,11 +24,19 @@ from activities import kubernetes, lookups
 from activities.edge import EdgeSettings
 from activities.gateways import gateway_addresses
 from activities.issuance import ACME, CERT_MANAGER
-from lifecycle import edge, findings, issuance, manifests, names, x509
+from lifecycle import edge, findings, gateway_api, issuance, manifests, names, targets, x509
 from lifecycle.challenge_path import Ending, PathAnswer
 from lifecycle.diagnosing import CONTROLLER_NEEDS, Action, Diagnosis, Remedy, diagnose
 from lifecycle.diagnosis import said
-from lifecycle.domain import DEFAULT_GATEWAY, CertificateFacts, GatewayTarget, IssuerKind, OnboardingRequest, ServedAt
+from lifecycle.domain import (
+    DEFAULT_GATEWAY,
+    CertificateFacts,
+    GatewayKind,
+    GatewayTarget,
+    IssuerKind,
+    OnboardingRequest,
+    ServedAt,
+)
 from lifecycle.findings import Finding
 from lifecycle.manifests import CHALLENGE_PATH, FIELD_MANAGER, ChallengeRoute, Manifest
 from lifecycle.platform import Permission, refused_permission
@@ -41,6 +49,7 @@ from lifecycle.snapshot import (
     controlled,
     issuer_of,
     request_of,
+    tls_of,
 )
 
 T = TypeVar("T")
@@ -54,6 +63,16 @@ _MOST_NAMES, _MOST_PROBES, _MOST_BODY = 20, 40, 1024
 _ANSWER_SECONDS = 5.0
 _ROUNDS = 5
 _WRITES = 5
+
+_FORM_OF_ANSWERS = {
+    kind.code
+    for kind in (
+        findings.EDGE_ACCEPTS_FORBIDDEN,
+        findings.EDGE_REFUSES_ALLOWED,
+        findings.EDGE_REDIRECT_WRONG,
+        findings.ROUTE_NOT_ANSWERING,
+    )
+}
 
 _SOLVER = "acme.cert-manager.io/http01-solver=true"
 _PARTS = (
@@ -169,6 +188,14 @@ class _Look:
     async def snapshot(self) -> Snapshot:
         namespace, name, gateway = self.place.namespace, self.place.name, self.settings.gateway
         certificate = await self._read(CERT_MANAGER, "Certificate", namespace, name)
+        domain = annotation(certificate, manifests.DOMAIN_ANNOTATION) if certificate else ""
+        api_gateway, http_routes = None, list[Manifest]()
+        if domain:
+            own = names.gateway_name(domain)
+            api_gateway = await self._read(gateway_api.VERSION, "Gateway", gateway.namespace, own)
+        if api_gateway is not None:
+            gateway = replace(gateway, kind=GatewayKind.GATEWAY_API)
+            http_routes = await self._list(gateway_api.VERSION, "HTTPRoute", gateway.namespace)
         first = Snapshot(
             now=datetime.now(UTC),
             namespace=namespace,
@@ -212,7 +239,7 @@ class _Look:
         uids = {one["metadata"]["uid"] for one in chain}
         asked = hostnames[:_MOST_NAMES] if self.settings.outside else ()
         answers = await lookups.ask(asked, self.settings.nameservers, self.settings.dns_timeout)
-        told, served = await self._edge(first, gateways, addresses, facts)
+        told, served = await self._edge(first, gateways, api_gateway, addresses, facts)
         return Snapshot(
             now=first.now,
             namespace=namespace,
@@ -238,7 +265,9 @@ class _Look:
             solver_services=tuple(services),
             endpoint_slices=tuple(slices),
             solver_seen=not {"Pod", "Service", "EndpointSlice"} & self.hidden,
-            routes_seen="VirtualService" not in self.hidden,
+            routes_seen=not {"VirtualService", "HTTPRoute"} & self.hidden,
+            http_routes=tuple(http_routes),
+            api_gateway=api_gateway,
             routes=tuple(one for one in routes if set(one["spec"].get("hosts") or ()) & set(hostnames)),
             gateways=tuple(gateways),
             policies=tuple(policies),
@@ -478,6 +507,7 @@ class _Look:
         self,
         first: Snapshot,
         gateways: list[Manifest],
+        api_gateway: Manifest | None,
         addresses: tuple[str, ...],
         facts: CertificateFacts | None,
     ) -> tuple[tuple[Finding, ...], tuple[ServedAt, ...]]:
@@ -492,17 +522,26 @@ class _Look:
             if (server.get("tls") or {}).get("credentialName")
             for host in map(_bare_host, server.get("hosts") or ())
         }
-        hostnames = [name for name in first.hostnames if name in bound and not name.startswith("*.")]
-        request = request_of(certificate, self.settings.gateway)
+        bound |= {
+            _bare_host(one.get("hostname") or "")
+            for one in (api_gateway or {}).get("spec", {}).get("listeners") or ()
+            if (one.get("tls") or {}).get("certificateRefs")
+        }
+        hostnames = [name for name in first.hostnames if name in bound]
+        tls = tls_of(gateways, api_gateway, certificate["spec"]["secretName"])
+        request = replace(request_of(certificate, first.gateway), tls=tls)
         pairs = [(address, name) for address in addresses for name in hostnames][:_MOST_PROBES]
         seen = await asyncio.gather(
             *(edges.probe(self.settings.edge, request, address, name, facts.fingerprint) for address, name in pairs)
         )
         http, https = self.settings.edge.http_port, self.settings.edge.https_port
-        judged = [edge.served(one, facts.fingerprint, http_port=http, https_port=https) for one in seen]
-        own = {findings.EDGE_REDIRECT_WRONG.code, findings.ROUTE_NOT_ANSWERING.code}
-        told = tuple(one for _, one in judged if one is not None and (first.ours or one.code not in own))
-        return told, tuple(one for one, _ in judged)
+        judged = [edge.served(one, facts.fingerprint, http_port=http, https_port=https, tls=tls) for one in seen]
+        # how others want their clients answered is their affair; which certificate is served is not
+        theirs = set() if first.ours else _FORM_OF_ANSWERS
+        told = tuple(one for _, one in judged if one is not None and one.code not in theirs)
+        return told, tuple(
+            replace(served, problem="") if one is not None and one.code in theirs else served for served, one in judged
+        )
 
 
 async def _bounded(
@@ -597,7 +636,7 @@ async def _release(cluster: DynamicClient, remedy: Remedy) -> bool:
 
 
 async def _route(cluster: DynamicClient, seen: Snapshot) -> bool:
-    """The same VirtualService that the watch of an issuance applies, and takes away when it ends."""
+    """The same route that the watch of an issuance applies, and takes away when it ends."""
     if seen.certificate is None or not seen.ours:
         return False
     routes = []
@@ -615,7 +654,8 @@ async def _route(cluster: DynamicClient, seen: Snapshot) -> bool:
     if not routes:
         return False
     request = request_of(seen.certificate, seen.gateway)
-    await kubernetes.apply(cluster, manifests.challenge_route(request, tuple(routes)))
+    for manifest in targets.challenge_routes(request, tuple(routes)):
+        await kubernetes.apply(cluster, manifest)
     return True
 
 

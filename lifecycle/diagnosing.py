@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from lifecycle import challenge_path, diagnosis, findings, names
 from lifecycle.diagnosis import Document, conditions_of, said
-from lifecycle.domain import IssuerKind, RoutingStatus
+from lifecycle.domain import GatewayKind, IssuerKind, RoutingStatus
 from lifecycle.findings import Finding, Severity
 from lifecycle.issuance import CERTIFICATE_NAME
 from lifecycle.manifests import CHALLENGE_PATH
@@ -532,13 +532,20 @@ def _route(seen: Snapshot, challenge: Document) -> Blames:
             hosts = {target["destination"]["host"].partition(".")[0] for target in entry.get("route") or ()}
             if exact and (not services or hosts & services):
                 return
+    for route in seen.http_routes:
+        for rule in route["spec"].get("rules") or ():
+            exact = any((match.get("path") or {}).get("value") == path for match in rule.get("matches") or ())
+            backends = {one.get("name") for one in rule.get("backendRefs") or ()}
+            if exact and (not services or backends & services):
+                return
     if not services:
         return  # nothing to lead to
     hostname = str(challenge["spec"]["dnsName"])
     domain = annotation(seen.certificate or challenge, "certwright.dev/domain")
     name = names.challenge_route_name(domain or hostname)
+    kind = "HTTPRoute" if seen.gateway.kind is GatewayKind.GATEWAY_API else "VirtualService"
     finding = findings.CHALLENGE_NOT_ROUTED.found(
-        subject=f"VirtualService {seen.gateway.namespace}/{name}",
+        subject=f"{kind} {seen.gateway.namespace}/{name}",
         problem=f"No route leads the challenge's path of {hostname} to Service {', '.join(sorted(services))}: nobody "
         "watches this issuance, or the route was taken away.",
         fix=f"certwright diagnose {domain} --fix applies it; see that a certwright-worker runs."
@@ -547,10 +554,10 @@ def _route(seen: Snapshot, challenge: Document) -> Blames:
     )
     remedy = Remedy(
         action=Action.ROUTE,
-        kind="VirtualService",
+        kind=kind,
         namespace=seen.gateway.namespace,
         name=name,
-        words=f"apply VirtualService {seen.gateway.namespace}/{name} for the open challenges",
+        words=f"apply {kind} {seen.gateway.namespace}/{name} for the open challenges",
     )
     yield Blame(finding, remedy if domain else None)
 

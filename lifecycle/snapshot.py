@@ -15,7 +15,18 @@ from typing import Any
 
 from lifecycle.challenge_path import PathAnswer
 from lifecycle.diagnosis import conditions_of
-from lifecycle.domain import DEFAULT_GATEWAY, CertificateFacts, GatewayTarget, IssuerRef, OnboardingRequest, ServedAt
+from lifecycle.domain import (
+    DEFAULT_GATEWAY,
+    DEFAULT_TLS,
+    CertificateFacts,
+    GatewayTarget,
+    IssuerRef,
+    OnboardingRequest,
+    ServedAt,
+    TlsMode,
+    TlsSettings,
+    TlsVersion,
+)
 from lifecycle.domain import IssuerKind as Kind
 from lifecycle.findings import Finding
 from lifecycle.issuance import CERTIFICATE_NAME, REVISION
@@ -42,8 +53,9 @@ class Snapshot:
         issuer_namespaces: where Issuers of that name lie instead.
         solver_pods, solver_services, endpoint_slices: of HTTP-01 solvers, in the Certificate's namespace; nothing is
             said of them where `solver_seen` is False.
-        routes, gateways, policies: VirtualServices, Gateways and AuthorizationPolicies; of routes nothing is said
-            where `routes_seen` is False.
+        routes, gateways, policies: VirtualServices, Istio's Gateways and AuthorizationPolicies; of routes nothing is
+            said where `routes_seen` is False.
+        http_routes, api_gateway: the Gateway API's: HTTPRoutes of the gateway's namespace, and the domain's Gateway.
         deployments: cert-manager's; None where they could not be looked at. `controllers` are its controller's Pods.
         controller_denied: what cert-manager's own account may not do, as ``namespace/name`` and the permission.
         webhook: why a dry-run create did not pass the webhook; empty where it did, or could not be tried.
@@ -77,6 +89,8 @@ class Snapshot:
     routes: tuple[Document, ...] = ()
     routes_seen: bool = True
     gateways: tuple[Document, ...] = ()
+    http_routes: tuple[Document, ...] = ()
+    api_gateway: Document | None = None
     policies: tuple[Document, ...] = ()
     deployments: tuple[Document, ...] | None = None
     controllers: tuple[Document, ...] = ()
@@ -170,6 +184,38 @@ def request_of(certificate: Document, gateway: GatewayTarget) -> OnboardingReque
         issuer=issuer_of(certificate) or IssuerRef(name=certificate["spec"]["issuerRef"]["name"]),
         routes=(),
         gateway=gateway,
+    )
+
+
+def tls_of(seen_gateways: Iterable[Document], api_gateway: Document | None, secret: str) -> TlsSettings:
+    """How the Gateway that serves a Secret is told to speak TLS; as by default where none says."""
+    for one in seen_gateways:
+        for server in one["spec"].get("servers") or ():
+            tls = server.get("tls") or {}
+            if tls.get("credentialName") == secret:
+                return _tls(
+                    tls.get("mode"),
+                    tls.get("minProtocolVersion"),
+                    tls.get("maxProtocolVersion"),
+                    tls.get("cipherSuites"),
+                )
+    for listener in (api_gateway or {}).get("spec", {}).get("listeners") or ():
+        tls = listener.get("tls") or {}
+        if any(one.get("name") == secret for one in tls.get("certificateRefs") or ()):
+            options = tls.get("options") or {}
+            ciphers = (options.get("gateway.istio.io/tls-cipher-suites") or "").split(",")
+            return _tls(options.get("gateway.istio.io/tls-terminate-mode"), None, None, list(filter(None, ciphers)))
+    return DEFAULT_TLS
+
+
+def _tls(mode: str | None, low: str | None, high: str | None, ciphers: list[str] | None) -> TlsSettings:
+    """Words that are none of ours (an Istio mode that we do not make) leave the default."""
+    modes, versions = {one.value: one for one in TlsMode}, {one.value: one for one in TlsVersion}
+    return TlsSettings(
+        mode=modes.get(mode or "", DEFAULT_TLS.mode),
+        min_protocol=versions.get(low or "", DEFAULT_TLS.min_protocol),
+        max_protocol=versions.get(high or ""),
+        ciphers=tuple(ciphers or ()),
     )
 
 

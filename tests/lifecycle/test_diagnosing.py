@@ -11,9 +11,10 @@ import pytest
 from lifecycle import findings
 from lifecycle.challenge_path import Ending, PathAnswer
 from lifecycle.diagnosing import RULES, Action, Diagnosis, LinkState, diagnose
+from lifecycle.domain import GatewayKind, TlsMode, TlsSettings, TlsVersion
 from lifecycle.platform import Permission, permission_finding
 from lifecycle.routing import DnsAnswer, Lookup
-from lifecycle.snapshot import Snapshot, issuer_of, request_of
+from lifecycle.snapshot import Snapshot, issuer_of, request_of, tls_of
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 HOSTNAME = "shop.example.com"
@@ -292,6 +293,30 @@ def test_what_is_on_the_challenges_way_is_the_cause(more: Json, code: str, actio
     found = diagnose(solving(**more))
     assert codes(found)[0] == code
     assert action == (found.remedy.action if found.remedy else None)
+
+
+def test_a_domain_of_the_gateway_api_is_routed_by_an_httproute() -> None:
+    gateway = dataclasses.replace(seen().gateway, kind=GatewayKind.GATEWAY_API)
+    unrouted = diagnose(solving(routes=(), gateway=gateway))
+    assert unrouted.remedy is not None
+    assert (unrouted.remedy.action, unrouted.remedy.kind) == (Action.ROUTE, "HTTPRoute")
+    rule = {
+        "matches": [{"path": {"type": "Exact", "value": f"/.well-known/acme-challenge/{TOKEN}"}}],
+        "backendRefs": [{"name": "solver-service"}],
+    }
+    routed = diagnose(solving(routes=(), gateway=gateway, http_routes=(made("shop-acme", spec={"rules": [rule]}),)))
+    assert codes(routed) == ["CW1304"]
+
+
+def test_how_a_gateway_speaks_tls_is_read_from_it() -> None:
+    tls = {"credentialName": "shop-tls", "mode": "MUTUAL", "minProtocolVersion": "TLSV1_3"}
+    istio = made("shop", spec={"servers": [{"tls": tls}]})
+    assert tls_of((istio,), None, "shop-tls") == TlsSettings(mode=TlsMode.MUTUAL, min_protocol=TlsVersion.TLSV1_3)
+    options = {"gateway.istio.io/tls-terminate-mode": "OPTIONAL_MUTUAL"}
+    listener = {"tls": {"certificateRefs": [{"name": "shop-tls"}], "options": options}}
+    api = made("shop", spec={"listeners": [listener]})
+    assert tls_of((), api, "shop-tls").mode is TlsMode.OPTIONAL_MUTUAL
+    assert tls_of((istio,), api, "another") == TlsSettings()
 
 
 def test_a_foreign_certificates_challenge_is_not_routed_by_us() -> None:
