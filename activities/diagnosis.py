@@ -221,10 +221,10 @@ class _Look:
             self._list(ISTIO, "Gateway", ""),
             self._list(SECURITY, "AuthorizationPolicy", gateway.namespace),
             self._list("apps/v1", "Deployment", "", _PARTS),
-            self._list("v1", "Pod", "", _CONTROLLER),
+            self._list("v1", "Pod", "", _CONTROLLER, what="controllers"),
         )
         addressed = gateway_addresses(self.cluster, gateway, self.settings.nameservers)
-        addresses = await self._looked("Service", addressed, no_addresses)
+        addresses = await self._looked("gateway", addressed, no_addresses)
         webhook = await self._webhook()
         challenges = [one for one in challenges if concerns(one, name, hostnames)]
         owners = {owner["uid"] for one in challenges for owner in one["metadata"].get("ownerReferences") or ()}
@@ -264,7 +264,8 @@ class _Look:
             solver_pods=tuple(pods),
             solver_services=tuple(services),
             endpoint_slices=tuple(slices),
-            solver_seen=not {"Pod", "Service", "EndpointSlice"} & self.hidden,
+            solver_seen=not {"Pod", "Service"} & self.hidden,
+            endpoints_seen="EndpointSlice" not in self.hidden,
             routes_seen=not {"VirtualService", "HTTPRoute"} & self.hidden,
             http_routes=tuple(http_routes),
             api_gateway=api_gateway,
@@ -307,10 +308,11 @@ class _Look:
         return await self._looked(kind, kubernetes.read(self.cluster, api_version, kind, namespace, name), None)
 
     async def _list(
-        self, api_version: str, kind: str, namespace: str, labels: str = "", *, fields: str = ""
+        self, api_version: str, kind: str, namespace: str, labels: str = "", *, fields: str = "", what: str = ""
     ) -> list[Manifest]:
+        """`what` tells apart lists of one kind, where being kept from one says nothing of the other."""
         return await self._looked(
-            kind, _bounded(self.cluster, api_version, kind, namespace, labels=labels, fields=fields), []
+            what or kind, _bounded(self.cluster, api_version, kind, namespace, labels=labels, fields=fields), []
         )
 
     async def _issuer(self, certificate: Document | None) -> tuple[Manifest | None, tuple[str, ...]]:
@@ -363,7 +365,7 @@ class _Look:
             return ()
         gateway = self.settings.gateway
         labels = ",".join(f"{key}={value}" for key, value in gateway.selector)
-        pods = await self._list("v1", "Pod", gateway.namespace, labels)
+        pods = await self._list("v1", "Pod", gateway.namespace, labels, what="gateway")
         secrets = Permission("list", "", "secrets", "")
         accounts = sorted({str(pod["spec"].get("serviceAccountName") or "default") for pod in pods})
         may = await asyncio.gather(

@@ -988,6 +988,8 @@ def _matches(host: str, hostname: str) -> bool:
 
 def _has_endpoints(seen: Snapshot, services: list[Document]) -> bool:
     wanted = {one["metadata"]["name"] for one in services}
+    if not seen.endpoints_seen:
+        return True
     for piece in seen.endpoint_slices:
         if (piece["metadata"].get("labels") or {}).get("kubernetes.io/service-name") in wanted and any(
             (one.get("conditions") or {}).get("ready") is not False for one in piece.get("endpoints") or ()

@@ -52,7 +52,7 @@ class Snapshot:
         issuer_seen: False where the issuer could not be looked at.
         issuer_namespaces: where Issuers of that name lie instead.
         solver_pods, solver_services, endpoint_slices: of HTTP-01 solvers, in the Certificate's namespace; nothing is
-            said of them where `solver_seen` is False.
+            said of them where `solver_seen` is False, nor of endpoints where `endpoints_seen` is.
         routes, gateways, policies: VirtualServices, Istio's Gateways and AuthorizationPolicies; of routes nothing is
             said where `routes_seen` is False.
         http_routes, api_gateway: the Gateway API's: HTTPRoutes of the gateway's namespace, and the domain's Gateway.
@@ -86,6 +86,7 @@ class Snapshot:
     solver_services: tuple[Document, ...] = ()
     endpoint_slices: tuple[Document, ...] = ()
     solver_seen: bool = True
+    endpoints_seen: bool = True
     routes: tuple[Document, ...] = ()
     routes_seen: bool = True
     gateways: tuple[Document, ...] = ()

@@ -390,6 +390,7 @@ def test_a_permission_that_is_only_in_the_log_is_asked_for() -> None:
 
 def test_what_may_not_be_seen_of_the_solver_is_not_held_against_it() -> None:
     assert "CW1354" not in codes(diagnose(solving(solver_pods=(), solver_seen=False)))
+    assert "CW1354" not in codes(diagnose(solving(endpoint_slices=(), endpoints_seen=False)))
     assert "CW1355" not in codes(diagnose(solving(routes=(), routes_seen=False)))
 
 
