@@ -179,7 +179,7 @@ def _unseen(finding: Finding) -> Finding:
 
 def _summary(seen: Snapshot, cause: Blame | None, *, healthy: bool) -> str:
     if cause is not None and cause.finding.severity is Severity.ERROR:
-        return f"{cause.finding.subject} is to blame: {cause.finding.problem}"
+        return f"{cause.finding.subject} is to blame"
     if healthy:
         return "issued, and nothing is wrong" if not seen.served else "issued, and served by every address"
     if seen.issuing and seen.certificate is not None:
