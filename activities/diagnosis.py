@@ -24,6 +24,7 @@ from activities import kubernetes, lookups
 from activities.edge import EdgeSettings
 from activities.gateways import gateway_addresses
 from activities.issuance import ACME, CERT_MANAGER
+from activities.trust import expected_roots
 from lifecycle import edge, findings, gateway_api, issuance, manifests, names, targets, x509
 from lifecycle.challenge_path import Ending, PathAnswer
 from lifecycle.diagnosing import CONTROLLER_NEEDS, Action, Diagnosis, Remedy, diagnose
@@ -532,9 +533,12 @@ class _Look:
         hostnames = [name for name in first.hostnames if name in bound]
         tls = tls_of(gateways, api_gateway, certificate["spec"]["secretName"])
         request = replace(request_of(certificate, first.gateway), tls=tls)
+        roots = self.settings.edge.roots_pem
+        roots = await self._looked("roots", expected_roots(self.cluster, request, roots), roots)
+        settings = replace(self.settings.edge, roots_pem=roots)
         pairs = [(address, name) for address in addresses for name in hostnames][:_MOST_PROBES]
         seen = await asyncio.gather(
-            *(edges.probe(self.settings.edge, request, address, name, facts.fingerprint) for address, name in pairs)
+            *(edges.probe(settings, request, address, name, facts.fingerprint) for address, name in pairs)
         )
         http, https = self.settings.edge.http_port, self.settings.edge.https_port
         judged = [edge.served(one, facts.fingerprint, http_port=http, https_port=https, tls=tls) for one in seen]

@@ -457,7 +457,7 @@ def _presented(seen: Snapshot, challenge: Document, reason: str) -> Blames:
         return  # on its way, or cert-manager's missing permission, told before
     if re.search(r"gateway api is not enabled", words, re.IGNORECASE):
         yield Blame(
-            findings.GATEWAY_API_NOT_ENABLED.found(
+            findings.ISSUER_CONFIGURATION_INVALID.found(
                 subject=_issuer_subject(seen),
                 problem="Its solver makes an HTTPRoute, and cert-manager does not serve the Gateway API.",
                 fix="Install the Gateway API's CRDs, set the chart's config.enableGatewayAPI to true, and restart "
@@ -615,9 +615,6 @@ def _by_its_words(seen: Snapshot, challenge: Document) -> Blames:
         if finding.code == findings.ISSUANCE_BACKING_OFF.code:
             continue
         dns = challenge["spec"].get("type") == "DNS-01"
-        if dns and finding.code in (findings.CHALLENGE_FAILED.code, findings.CHALLENGE_NOT_REACHABLE.code):
-            name = f"_acme-challenge.{finding.subject.removeprefix('*.')}"
-            finding = replace(finding, fix=f"dig -t TXT {name}; check the DNS solver's credentials, then renew.")
         over = finding.code == findings.CHALLENGE_FAILED.code and not dns and not seen.issuing
         if over and _points_here(seen, finding.subject):
             # what the CA met is past, and what can be seen of its way is free: one attempt tells

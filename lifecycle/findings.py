@@ -163,7 +163,6 @@ CHALLENGE_NOT_PRESENTED = _kind("CW1353", "ChallengeNotPresented", Severity.ERRO
 SOLVER_NOT_READY = _kind("CW1354", "SolverNotReady", Severity.ERROR, Handling.OPERATOR)
 CHALLENGE_NOT_ROUTED = _kind("CW1355", "ChallengeNotRouted", Severity.ERROR, Handling.OPERATOR)
 CHALLENGE_NOT_FINALIZED = _kind("CW1356", "ChallengeNotFinalized", Severity.ERROR, Handling.OPERATOR)
-GATEWAY_API_NOT_ENABLED = _kind("CW1357", "GatewayApiNotEnabled", Severity.ERROR, Handling.OPERATOR)
 
 SECRET_MISSING = _kind("CW1401", "SecretMissing", Severity.ERROR, Handling.RETRY)
 SECRET_UNREADABLE = _kind("CW1402", "SecretUnreadable", Severity.ERROR, Handling.OPERATOR)

@@ -563,7 +563,7 @@ async def test_a_gateway_api_solver_without_the_gateway_api_is_told(ward: Ward) 
 
     ref = await issuer(ward, "stuck-gateway-api", routed)
     async with asked(ward, f"gateway-api.{ZONE}", ref) as here:
-        _, cause = await ward.until(here, "CW1357")
+        _, cause = await ward.until(here, "CW1204")
         assert cause.subject == "ClusterIssuer stuck-gateway-api"
 
 

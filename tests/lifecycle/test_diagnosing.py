@@ -348,7 +348,7 @@ def test_a_redirect_is_told_by_the_gateway_that_makes_it() -> None:
     ("kind", "words", "code", "fix"),
     [
         ("DNS-01", "error getting credentials: secret not found", "CW1353", "credentials"),
-        ("HTTP-01", "couldn't Present challenge a/b: gateway api is not enabled", "CW1357", "CRDs"),
+        ("HTTP-01", "couldn't Present challenge a/b: gateway api is not enabled", "CW1204", "CRDs"),
         ("HTTP-01", 'pods "x" is forbidden: exceeded quota: few', "CW1353", "quota"),
     ],
 )
@@ -365,7 +365,7 @@ def test_a_dns_challenge_that_failed_is_mended_in_the_dns() -> None:
     one = challenge("invalid", "no TXT record found", spec={"type": "DNS-01"})
     found = diagnose(issuing(challenges=(one,)))
     assert found.cause is not None
-    assert found.cause.fix.startswith(f"dig -t TXT _acme-challenge.{HOSTNAME}")
+    assert found.cause.fix.startswith(f"dig TXT _acme-challenge.{HOSTNAME}")
 
 
 FORBIDDEN = (
