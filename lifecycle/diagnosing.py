@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-from lifecycle import challenge_path, diagnosis, findings, names
+from lifecycle import challenge_path, diagnosis, findings, names, solvers
 from lifecycle.diagnosis import Document, conditions_of, said
 from lifecycle.domain import GatewayKind, IssuerKind, RoutingStatus
 from lifecycle.findings import Finding, Severity
@@ -52,7 +52,6 @@ CONTROLLER_NEEDS = (
 """What an issuance by HTTP-01 cannot do without; without some of it cert-manager only writes to its log."""
 
 _MOST_LINKS, _MOST_EVENTS = 40, 8
-_NOBODYS_CLASS = "certwright-none"
 
 
 class Action(StrEnum):
@@ -441,10 +440,10 @@ def _on_the_way(seen: Snapshot, challenge: Document) -> Blames:
     old = _age(challenge, seen.now) > SETTLE
     if not failed and old and seen.solver_seen:
         yield from _solver(seen, challenge)
-        if (
-            seen.routes_seen
-            and (solver.get("http01") or {}).get("ingress", {}).get("ingressClassName") == _NOBODYS_CLASS
-        ):
+        ingress = (solver.get("http01") or {}).get("ingress") or {}
+        # others' solvers may have an Ingress controller that routes them
+        by_us = solvers.needs_route(solver) if seen.ours else ingress.get("ingressClassName") == solvers.UNROUTED_CLASS
+        if seen.routes_seen and by_us:
             yield from _route(seen, challenge)
     yield from _names(seen, hostname)
     yield from _gateway_in_the_way(seen, challenge, reason)
