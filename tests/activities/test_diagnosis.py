@@ -556,17 +556,6 @@ async def test_a_cluster_that_refuses_the_solver_is_told_in_its_words(ward: Ward
             await ward.healed(here)
 
 
-async def test_a_gateway_api_solver_without_the_gateway_api_is_told(ward: Ward) -> None:
-    def routed(document: Json) -> None:
-        parent = {"name": "any", "namespace": NAMESPACE}
-        document["spec"]["acme"]["solvers"] = [{"http01": {"gatewayHTTPRoute": {"parentRefs": [parent]}}}]
-
-    ref = await issuer(ward, "stuck-gateway-api", routed)
-    async with asked(ward, f"gateway-api.{ZONE}", ref) as here:
-        _, cause = await ward.until(here, "CW1204")
-        assert cause.subject == "ClusterIssuer stuck-gateway-api"
-
-
 async def test_a_finalizer_that_stays_is_told_and_taken_away(ward: Ward) -> None:
     """A DNS provider's webhook is gone: its challenges can neither be presented nor cleaned up."""
 
