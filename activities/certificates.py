@@ -8,12 +8,14 @@ ordered (`activities.preflight`), and how an issuance is watched (`activities.is
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from kubernetes.aio.dynamic import DynamicClient
 from temporalio import activity
 
 from activities import kubernetes
 from activities.attended import attended
+from activities.diagnosis import stalled
 from activities.issuance import CERT_MANAGER, IssuanceWatch
 from lifecycle import claims, diagnosis, manifests, names, targets
 from lifecycle.findings import Finding
@@ -34,7 +36,7 @@ class CertificateActivities:
         Made anew, after a killed worker too, it applies the same and goes on waiting: no second order comes of it.
         Raises ApplicationError as `apply_certificate` and `await_certificate` do.
         """
-        watch = IssuanceWatch(self._cluster, target.request, previous=target.previous_fingerprint)
+        watch = self._watch(target)
 
         async def issued() -> IssuanceResult:
             applied = await self.apply_certificate(target)
@@ -61,7 +63,7 @@ class CertificateActivities:
         Heartbeats say in words what is waited for. Raises ApplicationError: what is refused for good with its finding;
         to be tried again where the cluster, cert-manager or the CA does not answer.
         """
-        watch = IssuanceWatch(self._cluster, target.request, previous=target.previous_fingerprint)
+        watch = self._watch(target)
         return await attended(watch.run(), lambda: watch.words)
 
     @activity.defn
@@ -85,6 +87,14 @@ class CertificateActivities:
         if ours and await kubernetes.remove(self._cluster, "v1", "Secret", namespace, name):
             gone.append(f"Secret {namespace}/{name}")
         return Cleanup(removed=tuple(gone))
+
+    def _watch(self, target: CertificateTarget) -> IssuanceWatch:
+        return IssuanceWatch(
+            self._cluster,
+            target.request,
+            previous=target.previous_fingerprint,
+            diagnose=partial(stalled, self._cluster, target.request),
+        )
 
     async def _collisions(self, target: CertificateTarget) -> tuple[Finding, ...]:
         request = target.request

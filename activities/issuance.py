@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from kubernetes.aio.dynamic import DynamicClient
@@ -16,9 +17,10 @@ from temporalio.exceptions import ApplicationError
 
 from activities import kubernetes
 from lifecycle import diagnosis, findings, issuance, names, solvers, targets, x509
+from lifecycle.diagnosing import Diagnosis
 from lifecycle.diagnosis import said
 from lifecycle.domain import CertificateFacts, Observation, OnboardingRequest
-from lifecycle.findings import Finding
+from lifecycle.findings import Finding, Severity
 from lifecycle.issuance import Progress
 from lifecycle.manifests import ChallengeRoute, Manifest
 from lifecycle.steps import IssuanceResult
@@ -34,6 +36,9 @@ _MISSING_SECONDS = 5.0
 """The Certificate was applied before: where the watch does not show it by then, it is gone."""
 
 _CONTROLLER_SECONDS = 5.0
+_STILL_SECONDS = 15.0
+_AGAIN_SECONDS = 120.0
+"""Without progress for so long, and then so often, it is looked what is to blame: some dozen lists each time."""
 _LONG_SECONDS = 10.0
 _MOST_EVIDENCE = 12
 
@@ -84,8 +89,12 @@ class IssuanceWatch:
         previous: str = "",
         known_failures: int = 0,
         begins_within: float | None = None,
+        diagnose: Callable[[], Awaitable[Diagnosis]] | None = None,
     ) -> None:
-        """Of a renewal: the certificate it replaces, failures that are not its own, and seconds until it must begin."""
+        """Of a renewal: the certificate it replaces, failures that are not its own, and seconds until it must begin.
+
+        `diagnose` is asked what is to blame where nothing moves, and after a failure.
+        """
         self._cluster = cluster
         self._request = request
         self._previous = previous
@@ -105,16 +114,22 @@ class IssuanceWatch:
         self._evidence: list[Observation] = []
         self._words = "waiting for cert-manager to look at the Certificate"
         self._started = self._controllers_looked_at = 0.0
+        self._diagnose = diagnose
+        self._cause: Finding | None = None
+        self._said: dict[str, str] = {}
+        self._moved = self._diagnosed_at = 0.0
 
     @property
     def words(self) -> str:
         """What is waited for, for people."""
         now = _now()
+        why = f"; {self._cause.subject}: {self._cause.problem}" if self._cause is not None else ""
         for uid, since in self._open.items():
             hostname, seen = self._challenges[uid]["spec"]["dnsName"], _state(self._challenges[uid])
             waited = f" for {now - since:.0f} s" if now - since > _LONG_SECONDS else ""
-            return said(f"waiting{waited} for the challenge of {hostname}: {seen or 'not presented yet'}")
-        return self._words
+            # the cause goes before the challenge's own words: what is long is cut
+            return said(f"waiting{waited} for the challenge of {hostname}{why}: {seen or 'not presented yet'}")
+        return said(f"{self._words}{why}")
 
     async def run(self) -> IssuanceResult:
         """What came of it; where it failed no challenge is routed any more.
@@ -122,7 +137,7 @@ class IssuanceWatch:
         Raises ApplicationError: a missing permission for good, broken surroundings (the cluster, cert-manager or the
         CA does not answer) to be tried again.
         """
-        self._started = _now()
+        self._started = self._moved = _now()
         follow = kubernetes.follow
         async with kubernetes.merged(
             follow(self._cluster, CERT_MANAGER, "Certificate", self._namespace, name=self._name),
@@ -177,6 +192,8 @@ class IssuanceWatch:
     def _saw(self, step: str, detail: str) -> None:
         detail = said(detail)  # a failed self-check quotes its URL, token and all
         self._words = f"{step}: {detail}" if detail else step
+        if self._said.get(step) != detail:
+            self._said[step], self._moved = detail, _now()
         if len(self._evidence) < _MOST_EVIDENCE and all(
             (step, detail) != (seen.step, seen.detail) for seen in self._evidence
         ):
@@ -247,7 +264,21 @@ class IssuanceWatch:
         for one in await kubernetes.listed(self._cluster, ACME, "Challenge", self._namespace):
             challenges[one["metadata"]["uid"]] = one
         present = issuance.parts(item, requests, orders, challenges.values())
-        return diagnosis.issuance_findings(item, *present)
+        found = diagnosis.issuance_findings(item, *present)
+        nearer = await self._ask()
+        known = {one.code for one in found}
+        return (nearer, *found) if nearer is not None and nearer.code not in known else found
+
+    async def _ask(self) -> Finding | None:
+        """The error that is to blame; None where nothing is, or where it cannot be told."""
+        if self._diagnose is None:
+            return None
+        self._diagnosed_at = _now()
+        try:
+            cause = (await self._diagnose()).cause
+        except ApplicationError:
+            return None  # whoever waits goes on waiting: this was only to say for what
+        return cause if cause is not None and cause.severity is Severity.ERROR else None
 
     def _gone(self) -> Finding:
         return findings.ISSUANCE_FAILED.found(
@@ -268,6 +299,7 @@ class IssuanceWatch:
         """Nothing moves: where that is somebody's fault, say so by failing; a next attempt goes on from here."""
         if self._certificate is None:
             return
+        await self._explain()
         controllers: int | None = None
         if _now() - self._controllers_looked_at > _CONTROLLER_SECONDS:
             self._controllers_looked_at = _now()
@@ -277,6 +309,16 @@ class IssuanceWatch:
         waits = self._previous and not self._issuing_seen  # until the renewal begins nobody owes anything
         if words and not waits:
             raise ApplicationError(words, type="IssuanceStalled")
+
+    async def _explain(self) -> None:
+        """Say what is to blame where nothing has moved for long; what moves explains itself."""
+        now = _now()
+        if now - self._moved < _STILL_SECONDS or (self._previous and not self._issuing_seen):
+            if self._moved > self._diagnosed_at:
+                self._cause = None
+            return
+        if not self._diagnosed_at or self._diagnosed_at < self._moved or now - self._diagnosed_at > _AGAIN_SECONDS:
+            self._cause = await self._ask()
 
     async def _controllers(self) -> int | None:
         """How many of cert-manager's controllers are available; None where that cannot be seen."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from functools import partial
 
 from kubernetes.aio.dynamic import DynamicClient
 from temporalio import activity
@@ -15,6 +16,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities import kubernetes
 from activities.attended import attended
+from activities.diagnosis import stalled
 from activities.edge import EdgeActivities, EdgeSettings, Look
 from activities.issuance import CERT_MANAGER, IssuanceWatch, read_secret
 from lifecycle import issuance, manifests, names
@@ -73,6 +75,7 @@ class _Renewal:
             previous=self._renewal.current_fingerprint,
             known_failures=known_failures,
             begins_within=None if self._renewal.force else _BEGINS_WITHIN,
+            diagnose=partial(stalled, self._cluster, self._renewal.request),
         )
         result = await self._watch.run()
         if not result.ready:

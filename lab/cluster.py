@@ -48,6 +48,9 @@ ACME_PROFILES = {
     "default": {"description": "ninety days, as Let's Encrypt's classic", "validityPeriod": 90 * 86_400},
     "minute": {"description": "a hundred seconds, so that a renewal can be watched", "validityPeriod": 100},
 }
+ACME_BLOCKED = "blocked.test"
+"""The CA issues for no name under it."""
+
 _READY_SECONDS = 60.0
 _ACME_ROOT = "acme-root.pem"
 
@@ -449,6 +452,7 @@ async def _acme(lab: Lab, names: Authority, port: int, management: int) -> None:
             "externalAccountMACKeys": {ACME_EAB_KEY_ID: lab.acme_eab_key},
             "retryAfter": {"authz": 1, "order": 1},
             "profiles": ACME_PROFILES,
+            "domainBlocklist": [ACME_BLOCKED],
         }
     }
     path = lab.directory / "pebble.json"

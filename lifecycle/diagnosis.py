@@ -45,6 +45,14 @@ _REASONS: tuple[tuple[str, FindingKind, str], ...] = (
         "Have the domain's owner allow this CA by a CAA record, or mend the zone's name servers (RFC 8659).",
     ),
     (
+        # a client that the CA knows no account for sends an empty key id (RFC 8555, section 6.2)
+        r"accountDoesNotExist|account (has been|is|was) deactivated|account is not valid|unable to find.*account"
+        r"|key id \(kid\) in jws",
+        findings.ACCOUNT_REFUSED,
+        "Delete the Secret with the account's key (the issuer's privateKeySecretRef): cert-manager registers a new "
+        "account. Then renew.",
+    ),
+    (
         r"account.*paused|paused.*(account|identifier|issuance)",
         findings.ACCOUNT_PAUSED,
         "Follow the CA's link for unpausing the account, after the cause is mended.",

@@ -111,6 +111,8 @@ ADDITION_FOREIGN = _kind("CW1019", "AdditionForeign", Severity.ERROR, Handling.O
 ADDITION_KEPT = _kind("CW1020", "AdditionKept", Severity.WARNING, Handling.OPERATOR)
 CERT_MANAGER_IN_MESH = _kind("CW1030", "CertManagerInMesh", Severity.WARNING, Handling.OPERATOR)
 GATEWAY_PORT_MISSING = _kind("CW1031", "GatewayPortMissing", Severity.ERROR, Handling.OPERATOR)
+CERT_MANAGER_NOT_RUNNING = _kind("CW1050", "CertManagerNotRunning", Severity.ERROR, Handling.OPERATOR)
+CERT_MANAGER_FORBIDDEN = _kind("CW1051", "CertManagerForbidden", Severity.ERROR, Handling.OPERATOR)
 
 NAME_DOES_NOT_RESOLVE = _kind("CW1101", "NameDoesNotResolve", Severity.ERROR, Handling.CUSTOMER)
 NAME_POINTS_ELSEWHERE = _kind("CW1102", "NamePointsElsewhere", Severity.ERROR, Handling.CUSTOMER)
@@ -127,6 +129,8 @@ ISSUER_CONFIGURATION_INVALID = _kind("CW1204", "IssuerConfigurationInvalid", Sev
 ISSUER_CA_UNREACHABLE = _kind("CW1205", "IssuerCaUnreachable", Severity.ERROR, Handling.RETRY)
 CREDENTIALS_MISSING = _kind("CW1206", "CredentialsMissing", Severity.ERROR, Handling.OPERATOR)
 CREDENTIALS_NOT_CHECKED = _kind("CW1207", "CredentialsNotChecked", Severity.WARNING, Handling.OPERATOR)
+ACCOUNT_KEY_UNUSABLE = _kind("CW1250", "AccountKeyUnusable", Severity.ERROR, Handling.OPERATOR)
+ACCOUNT_REFUSED = _kind("CW1251", "AccountRefused", Severity.ERROR, Handling.OPERATOR)
 
 ORDER_FAILED = _kind("CW1301", "OrderFailed", Severity.ERROR, Handling.OPERATOR)
 RATE_LIMITED = _kind("CW1302", "RateLimited", Severity.ERROR, Handling.CA)
@@ -157,6 +161,13 @@ USAGE_NOT_GRANTED = _kind("CW1332", "UsageNotGranted", Severity.ERROR, Handling.
 LIFE_TOO_LONG = _kind("CW1333", "LifeTooLong", Severity.ERROR, Handling.CUSTOMER)
 NAME_NOT_PROVABLE = _kind("CW1334", "NameNotProvable", Severity.ERROR, Handling.CUSTOMER)
 SUBJECT_NOT_SIGNED = _kind("CW1335", "SubjectNotSigned", Severity.ERROR, Handling.CUSTOMER)
+CERTIFICATE_MISSING = _kind("CW1350", "CertificateMissing", Severity.ERROR, Handling.OPERATOR)
+REQUEST_NOT_APPROVED = _kind("CW1351", "RequestNotApproved", Severity.ERROR, Handling.OPERATOR)
+ORDER_NOT_TAKEN = _kind("CW1352", "OrderNotTaken", Severity.ERROR, Handling.RETRY)
+CHALLENGE_NOT_PRESENTED = _kind("CW1353", "ChallengeNotPresented", Severity.ERROR, Handling.OPERATOR)
+SOLVER_NOT_READY = _kind("CW1354", "SolverNotReady", Severity.ERROR, Handling.OPERATOR)
+CHALLENGE_NOT_ROUTED = _kind("CW1355", "ChallengeNotRouted", Severity.ERROR, Handling.OPERATOR)
+CHALLENGE_NOT_FINALIZED = _kind("CW1356", "ChallengeNotFinalized", Severity.ERROR, Handling.OPERATOR)
 
 SECRET_MISSING = _kind("CW1401", "SecretMissing", Severity.ERROR, Handling.RETRY)
 SECRET_UNREADABLE = _kind("CW1402", "SecretUnreadable", Severity.ERROR, Handling.OPERATOR)
@@ -185,6 +196,8 @@ CLIENT_CA_UNFIT = _kind("CW1512", "ClientCaUnfit", Severity.ERROR, Handling.OPER
 EDGE_ACCEPTS_FORBIDDEN = _kind("CW1513", "EdgeAcceptsForbidden", Severity.ERROR, Handling.OPERATOR)
 EDGE_REFUSES_ALLOWED = _kind("CW1514", "EdgeRefusesAllowed", Severity.ERROR, Handling.OPERATOR)
 HSTS_WRONG = _kind("CW1515", "HstsWrong", Severity.ERROR, Handling.OPERATOR)
+CREDENTIAL_MISSING = _kind("CW1550", "CredentialMissing", Severity.ERROR, Handling.OPERATOR)
+GATEWAY_MAY_NOT_READ_SECRETS = _kind("CW1551", "GatewayMayNotReadSecrets", Severity.ERROR, Handling.OPERATOR)
 
 RENEWAL_OVERDUE = _kind("CW1601", "RenewalOverdue", Severity.WARNING, Handling.OPERATOR)
 EXPIRY_NEAR = _kind("CW1602", "ExpiryNear", Severity.ERROR, Handling.OPERATOR)

@@ -112,12 +112,13 @@ def askable_at(certificate: Document) -> datetime | None:
     return failed_at + timedelta(seconds=1) if failed_at else None
 
 
-def issuing_by_hand(certificate: Document, now: datetime) -> list[dict[str, Any]] | None:
+def issuing_by_hand(certificate: Document, now: datetime, *, again: bool = False) -> list[dict[str, Any]] | None:
     """The status conditions that make cert-manager renew now, as `cmctl renew` sets them; None where it does already.
 
+    `again` sets them also then: what cert-manager has failed to do it tries again at once, not after its back-off.
     Deleting the Secret would do it too, and leave the gateway without a certificate meanwhile.
     """
-    if issuing_since(certificate) is not None:
+    if issuing_since(certificate) is not None and not again:
         return None
     kept = [dict(condition) for kind, condition in conditions_of(certificate).items() if kind != "Issuing"]
     asked = {

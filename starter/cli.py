@@ -59,7 +59,7 @@ from lifecycle.steps import (
     RestoreReport,
     RestoreRequest,
 )
-from starter import authorities, console, credentials, domains, schedules, search_attributes, tokens
+from starter import authorities, console, credentials, diagnosis, domains, schedules, search_attributes, tokens
 from starter import issuers as look
 from starter import settings as door
 from starter.console import Screen
@@ -162,6 +162,8 @@ async def _run(options: argparse.Namespace, screen: Screen) -> int:
     chosen: Callable[..., Any] = options.command
     if chosen is _token:
         return _token(options, screen)
+    if chosen is _diagnose:
+        return await _diagnose(options, screen)
     settings = door.load(os.environ, portal=chosen is _portal)
     if not isinstance(settings, DoorSettings):
         raise BadInputError(*settings)
@@ -795,6 +797,24 @@ async def _portal(settings: DoorSettings, where: dict[str, Any]) -> int:
     return DONE
 
 
+async def _diagnose(options: argparse.Namespace, screen: Screen) -> int:
+    """Of the cluster alone: it must say what is wrong also while Temporal, or our workers, are away."""
+    settings = door.load(os.environ)
+    if not isinstance(settings, DoorSettings):
+        raise BadInputError(*settings)
+    query = diagnosis.parse(options, os.environ, settings.defaults.gateway)
+    if not isinstance(query, diagnosis.Query):
+        raise BadInputError(*query)
+    try:
+        with screen.progress() as progress:
+            progress.step(f"looking at {options.name}")
+            treatment = await diagnosis.ask(query)
+    except diagnosis.UnreachableError as error:
+        raise FailedError(str(error), error.fix) from None
+    screen.result(treatment, *diagnosis.shown(treatment))
+    return DONE if diagnosis.good(treatment) else FAILED
+
+
 def _token(options: argparse.Namespace, screen: Screen) -> int:
     if not TENANT.fullmatch(options.tenant_name):
         fix = "write up to 63 lower-case letters, digits and -"
@@ -941,6 +961,7 @@ def _parser() -> argparse.ArgumentParser:
     _platform_arguments(group("platform", "cert-manager on the cluster"), command)
     _issuer_arguments(group("issuer", "issuers of certificates"), command)
     _domain_arguments(commands, command)
+    diagnosis.arguments(command(commands, "diagnose", "say why a certificate is not issued or served", _diagnose))
     _backup_arguments(commands, command)
     _schedule_arguments(group("schedules", "what runs by itself"), command)
     place = group("search-attributes", "what domains are found by in Temporal")
