@@ -23,7 +23,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import yaml
 from kubernetes.aio import client
@@ -605,23 +605,28 @@ class PlatformActivities:
             environment |= {"HOME": home, "HELM_CACHE_HOME": home, "HELM_CONFIG_HOME": home, "HELM_DATA_HOME": home}
             if self._settings.kubeconfig:
                 environment["KUBECONFIG"] = self._settings.kubeconfig
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-I", "-S", "-c", _TIED, str(os.getpid()), program, *arguments),
-                env=environment,
-                cwd=home,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,
-            )
-            try:
-                async with asyncio.timeout(seconds):
-                    out, err = await process.communicate(given.encode())
-            except TimeoutError:
-                raise ApplicationError(f"helm {arguments[0]} did not end in time", type="ClusterUnreachable") from None
-            finally:
-                await _stopped(process)
+            # Files, not pipes: a killed worker leaves a pipe without a reader, and Helm would die of SIGPIPE over its word
+            # that it was cancelled, before it marks the release.
+            with open(f"{home}/stdout", "w+b") as stdout, open(f"{home}/stderr", "w+b") as stderr:  # noqa: PTH123, ASYNC230
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    *("-I", "-S", "-c", _TIED, str(os.getpid()), program, *arguments),
+                    env=environment,
+                    cwd=home,
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=stdout,
+                    stderr=stderr,
+                    start_new_session=True,
+                )
+                try:
+                    async with asyncio.timeout(seconds):
+                        await process.communicate(given.encode())
+                except TimeoutError:
+                    message = f"helm {arguments[0]} did not end in time"
+                    raise ApplicationError(message, type="ClusterUnreachable") from None
+                finally:
+                    await _stopped(process)
+                out, err = (_whole(file) for file in (stdout, stderr))
         if process.returncode == 0:
             return out.decode()
         words = _helm_words(err.decode(errors="replace"))
@@ -643,6 +648,11 @@ async def _unless_denied(look: Awaitable[T]) -> T | None:
         if error.type == "PermissionMissing":
             return None
         raise
+
+
+def _whole(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read()
 
 
 async def _stopped(process: asyncio.subprocess.Process) -> None:

@@ -40,7 +40,7 @@ _ACME = "acme.cert-manager.io/v1"
 _AUTHORITIES_SECONDS = 12.0
 """For finding and asking the zones' own servers: what they add is not worth the rest of the look's time."""
 
-_PERMISSIONS_SECONDS = 60.0
+PERMISSIONS_SECONDS = 10.0
 """Having all permissions is believed for so long: some dozen questions for each look would be the most of its work."""
 
 
@@ -219,7 +219,7 @@ class PreflightActivities:
             needed += gateway_api_permissions(target.namespace)
         missing = await permissions.denied(self._cluster, needed)
         if not missing:
-            self._permitted[place] = now + _PERMISSIONS_SECONDS
+            self._permitted[place] = now + PERMISSIONS_SECONDS
         return missing
 
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from activities.preflight import PERMISSIONS_SECONDS
 from lab.cluster import GATEWAY_ADDRESSES
 from lab.dns import FaultKind
 from lab.loadbalancer import Address, Fault
@@ -225,6 +226,7 @@ async def _without(play: Play, resource: str, verb: str) -> AsyncIterator[None]:
         await play.lab.api.call("PATCH", path, body={"rules": wanted}, content_type="application/merge-patch+json")
 
     await put(fewer)
+    await asyncio.sleep(PERMISSIONS_SECONDS)  # the worker believes so long what it was told for another domain
     try:
         yield
     finally:
