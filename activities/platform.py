@@ -605,8 +605,8 @@ class PlatformActivities:
             environment |= {"HOME": home, "HELM_CACHE_HOME": home, "HELM_CONFIG_HOME": home, "HELM_DATA_HOME": home}
             if self._settings.kubeconfig:
                 environment["KUBECONFIG"] = self._settings.kubeconfig
-            # Files, not pipes: a killed worker leaves a pipe without a reader, and Helm would die of SIGPIPE over its word
-            # that it was cancelled, before it marks the release.
+            # Files, not pipes: a killed worker leaves a pipe without a reader, and Helm would die of SIGPIPE over
+            # its word that it was cancelled, before it marks the release.
             with open(f"{home}/stdout", "w+b") as stdout, open(f"{home}/stderr", "w+b") as stderr:  # noqa: PTH123, ASYNC230
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
