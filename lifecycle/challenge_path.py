@@ -21,9 +21,6 @@ from lifecycle.port_eighty import Neighbours
 
 PATH = "/.well-known/acme-challenge/"
 
-MOST_REDIRECTS = 10
-"""Let's Encrypt follows as many ("Challenge Types", HTTP-01)."""
-
 _MOST_SHOWN = 120
 
 

@@ -454,13 +454,6 @@ class RestoreReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IssuanceRequest:
-    """Input of the child workflows `CertificateIssuance` and `GatewayBinding`."""
-
-    target: CertificateTarget
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DomainAnswer:
     """What the door's Update answers: the state, and whether this call started it."""
 

@@ -83,8 +83,5 @@ window tells the workflow. After the first (2 s, and three times what an attempt
 so: a server that is gone for 30 s is named meanwhile. After the others (5 minutes, an hour, 8 hours, and 8 hours again)
 it costs six events each. What the cluster refuses for good is marked non-retryable where it is seen."""
 
-ONCE = RetryPolicy(maximum_attempts=1)
-"""Scheduled again by itself; or Helm, which is never run twice over without looking in between."""
-
 THRICE = RetryPolicy(initial_interval=timedelta(seconds=5), backoff_coefficient=3.0, maximum_attempts=3)
 """Scheduled work bridges a restart of the API server (a minute); the next schedule does the rest."""
