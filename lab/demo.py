@@ -509,7 +509,9 @@ def up(directory: Path) -> int:
     print()
     for name, value in facts.items():
         print(f"{name.replace('_', ' '):22} {value}")
-    print(f"\nlook around:           .venv/bin/certwright-lab --dir {facts['lab']} exec -- kubectl get pods -A")
+    print(f"\nask the product:       TEMPORAL_ADDRESS={facts['temporal_address']} .venv/bin/certwright status")
+    print(f"look around:           .venv/bin/certwright-lab --dir {facts['lab']} exec -- kubectl get pods -A")
+    print(f"break something:       .venv/bin/certwright-lab --dir {facts['lab']} fault freeze pebble")
     print("end it:                make down")
     return 0
 
