@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -73,10 +73,14 @@ def of_key(pem: bytes) -> set[bytes]:
     """What gives a private key away: its PEM, its DER, its secret number, in each wrapping."""
     key = load_pem_private_key(pem, password=None)
     der = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-    assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)
-    numbers = key.private_numbers()
-    secret = numbers.private_value if isinstance(numbers, ec.EllipticCurvePrivateNumbers) else numbers.d
-    octets = secret.to_bytes((secret.bit_length() + 7) // 8, "big")
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        octets = key.private_bytes_raw()
+        secret = int.from_bytes(octets, "big")
+    else:
+        assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)
+        numbers = key.private_numbers()
+        secret = numbers.private_value if isinstance(numbers, ec.EllipticCurvePrivateNumbers) else numbers.d
+        octets = secret.to_bytes((secret.bit_length() + 7) // 8, "big")
     body = b"".join(line for line in pem.splitlines() if not line.startswith(b"-----"))
     return {
         *wrapped(pem),
