@@ -6,18 +6,29 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from lab.cluster import Lab, run_lab
 
 
-@pytest.hookimpl(tryfirst=True)
+class Scheduling(LoadScopeScheduling):
+    """Which tests stay together where several processes share the work (`make test`): those of a file, since its
+    fixtures are, and all end-to-end tests, which share one stage."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return "tests/e2e" if path.startswith("tests/e2e/") else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """Our own: the files are handed out whole."""
+    return Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests stay together where several processes share the work (`make test`): those of a file, since its
-    fixtures are, and all end-to-end tests, which share one stage. These take longest, so they begin."""
+    """The end-to-end tests take longest, so they begin."""
     items.sort(key=lambda item: "e2e" not in item.path.parts)
-    for item in items:
-        group = "e2e" if "e2e" in item.path.parts else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
