@@ -204,7 +204,7 @@ class Play:
         """
         pid = self.stage.pid("worker")
         asked = asyncio.ensure_future(begin)
-        deadline = time.monotonic() + 60.0
+        deadline = time.monotonic() + 40.0
         try:
             while not await self._stopped_in(pid, step, hostname):
                 os.kill(pid, signal.SIGCONT)
