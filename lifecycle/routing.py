@@ -36,7 +36,7 @@ class Lookup(StrEnum):
     BROKEN = "broken"
 
 
-_KNOWN = {Lookup.ANSWERED, Lookup.NXDOMAIN, Lookup.NO_DATA}
+KNOWN = {Lookup.ANSWERED, Lookup.NXDOMAIN, Lookup.NO_DATA}
 """RFC 2308: no such name, and no such type, are answers; everything else says nothing about the name."""
 
 
@@ -143,7 +143,7 @@ def _telling(zone: list[DnsAnswer], cname_target: str) -> list[DnsAnswer]:
     silent = {
         answer.nameserver
         for answer in zone
-        if answer.lookup not in _KNOWN
+        if answer.lookup not in KNOWN
         or (answer.cnames and not answer.addresses and target not in map(_bare, answer.cnames))
     }
     return [answer for answer in zone if answer.nameserver not in silent]
@@ -173,7 +173,7 @@ def _status(said: list[DnsAnswer], ours: frozenset[str], cname_target: str) -> R
     """What is known to be wrong outweighs what is unknown, and that outweighs what is right."""
     if not ours and not cname_target:
         return RoutingStatus.UNKNOWN
-    known = [answer for answer in said if answer.lookup in _KNOWN]
+    known = [answer for answer in said if answer.lookup in KNOWN]
     target = _bare(cname_target)
     right = wrong = False
     for answer in known:
@@ -229,7 +229,7 @@ def _finding(
     fix = "Set " + " and ".join(f"{record.name} {record.type} {record.value}" for record in wanted) + "."
     seen = sorted({_canonical(address) for answer in said for address in answer.addresses})
     if status is RoutingStatus.UNKNOWN:
-        failed = [answer for answer in said if answer.lookup not in _KNOWN and not answer.authoritative]
+        failed = [answer for answer in said if answer.lookup not in KNOWN and not answer.authoritative]
         if any(answer.lookup is Lookup.BOGUS for answer in failed):
             return findings.DNSSEC_BROKEN.found(
                 subject=hostname,
