@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable
 
 import dns.asyncresolver
 
-from activities.resolving import AT_ONCE, DNS_PORT, name_servers, resolve, resolver_at, resolvers
+from activities.resolving import AT_ONCE, name_servers, resolve, resolver_at, resolvers
 from lifecycle.registered_domain import registered_domain
-from lifecycle.routing import KNOWN, DnsAnswer
+from lifecycle.routing import DNS_PORT, KNOWN, DnsAnswer
 
 MOST_SERVERS = 4
 """Of a zone's own servers: that many show whether they agree, and a zone may name as many as it likes."""

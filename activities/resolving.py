@@ -20,15 +20,11 @@ import dns.rdata
 import dns.resolver
 
 from lifecycle.diagnosis import said
-from lifecycle.routing import Lookup
+from lifecycle.routing import LONGEST_CHAIN, Lookup, server_address
 
 AT_ONCE = 64
 """Questions under way: a hundred names at three name servers are done within seconds, and no one is flooded."""
 
-LONGEST_CHAIN = 8
-"""Aliases that are followed from zone to zone; resolvers give up at about as many (RFC 1034, section 3.6.2)."""
-
-DNS_PORT = 53
 _RCODES = {dns.rcode.SERVFAIL: Lookup.SERVFAIL, dns.rcode.REFUSED: Lookup.REFUSED}
 
 
@@ -63,20 +59,12 @@ def resolvers(nameservers: Iterable[str], timeout: float) -> tuple[tuple[str, dn
 
     `timeout` in seconds for one question. Raises ValueError for a text that is no address.
     """
-    made = tuple((text, resolver_at(*address_of(text), timeout)) for text in nameservers)
+    made = tuple((text, resolver_at(*server_address(text), timeout)) for text in nameservers)
     if made:
         return made
     system = dns.asyncresolver.Resolver()
     system.timeout = system.lifetime = timeout
     return (("", system),)
-
-
-def address_of(text: str) -> tuple[str, int]:
-    """Host and port of a name server as settings and issuers write it, without brackets; 53 where none is written."""
-    host, colon, port = text.rpartition(":")
-    if colon and port.isdigit() and (host.startswith("[") or ":" not in host):
-        return host.strip("[]"), int(port)
-    return text.strip("[]"), DNS_PORT
 
 
 async def resolve(resolver: dns.asyncresolver.Resolver, name: str, kind: str, *, authority: bool = False) -> Reply:

@@ -21,6 +21,12 @@ from lifecycle.findings import Finding
 
 _MOST_SHOWN = 4
 
+LONGEST_CHAIN = 8
+"""Aliases that are followed from zone to zone; resolvers give up at about as many (RFC 1034, section 3.6.2)."""
+
+
+DNS_PORT = 53
+
 
 class Lookup(StrEnum):
     """How one question ended."""
@@ -284,3 +290,11 @@ def _canonical(address: str) -> str:
 
 def _bare(name: str) -> str:
     return name.rstrip(".").lower()
+
+
+def server_address(text: str) -> tuple[str, int]:
+    """Host and port of a name server as settings and issuers write it, without brackets; 53 where none is written."""
+    host, colon, port = text.rpartition(":")
+    if colon and port.isdigit() and (host.startswith("[") or ":" not in host):
+        return host.strip("[]"), int(port)
+    return text.strip("[]"), DNS_PORT
