@@ -162,8 +162,13 @@ def dns_challenges(hostnames: Iterable[str], solvers: Sequence[Document]) -> tup
     for hostname in hostnames:
         number = explain(hostname, solvers, OWN_LABELS).number
         if number >= 0 and solvers[number].get("dns01") is not None:
-            found.append(DnsChallenge(record=challenge_record(hostname), solver=_solver(solvers[number])))
+            found.append(dns_challenge(hostname, solvers[number]))
     return tuple(dict.fromkeys(found))
+
+
+def dns_challenge(hostname: str, solver: Document) -> DnsChallenge:
+    """The record by which a DNS-01 solver, as cert-manager writes it, proves a name."""
+    return DnsChallenge(record=challenge_record(hostname), solver=_solver(solver))
 
 
 def _solver(solver: Document) -> DnsSolver:

@@ -166,7 +166,7 @@ async def test_a_caa_record_where_our_own_name_is_not_known_is_a_warning_only(zo
     assert (report.may_proceed, codes(report)) == (True, ["CW1315"])
 
 
-# --- the record of DNS-01 ----------------------------------------------------------------------------------------------
+# --- the record of DNS-01 --------------------------------------------------------------------------------------------
 
 
 DNS_ISSUER = IssuerRef(name="foreseen-dns")
