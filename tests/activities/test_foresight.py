@@ -13,6 +13,7 @@ import yaml
 from kubernetes.aio.dynamic import DynamicClient
 
 from activities import kubernetes
+from activities.diagnosis import CertificatePlace, DiagnosisSettings, look
 from activities.preflight import PreflightActivities
 from lab.accounts import service_account_kubeconfig
 from lab.api import Json
@@ -20,6 +21,7 @@ from lab.cluster import DNS_KEY_NAME, GATEWAY_ADDRESSES, Lab
 from lab.dns import DnsServer, FaultKind
 from lab.loadbalancer import Address, Fault
 from lifecycle import manifests
+from lifecycle.diagnosing import diagnose
 from lifecycle.domain import DnsRecord, IssuerRef, OnboardingRequest, RoutingStatus
 from lifecycle.issuer_requests import parse_issuer
 from lifecycle.issuers import issuer_manifest
@@ -292,6 +294,34 @@ async def test_a_wildcard_alias_that_catches_the_record_is_told_with_the_record_
             value=f"by-dns.{ZONE}.delegated-foreseen.test.",
         ),
     )
+
+
+async def test_the_diagnosis_of_an_open_challenge_names_a_record_that_leads_astray(
+    zone: Lab, admin: DynamicClient, by_dns: OnboardingRequest
+) -> None:
+    record = f"_acme-challenge.{by_dns.hostname}"
+    zone.dns.set(record, "CNAME", [f"{record}."])
+    certificate = {
+        "apiVersion": "cert-manager.io/v1",
+        "kind": "Certificate",
+        "metadata": {"name": "foreseen-astray", "namespace": "istio-system"},
+        "spec": {
+            "secretName": "foreseen-astray",
+            "dnsNames": [by_dns.hostname],
+            "issuerRef": {"kind": "ClusterIssuer", "name": DNS_ISSUER.name, "group": "cert-manager.io"},
+        },
+    }
+    place = CertificatePlace(namespace="istio-system", name="foreseen-astray")
+    looks = DiagnosisSettings(edge=await domains.edge_settings(zone), nameservers=(zone.dns_address,))
+    async with existing(zone, admin, [certificate]), asyncio.timeout(60):
+        while True:
+            found = diagnose(await look(admin, place, looks))
+            if found.cause is not None and found.cause.code == "CW1340":
+                break
+            await asyncio.sleep(0.5)
+        # cert-manager finishes a Challenge only where it can follow the record
+        zone.dns.remove(record)
+    assert found.cause.subject == record
 
 
 # --- the way of the challenge -----------------------------------------------------------------------------------------
