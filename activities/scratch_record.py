@@ -105,15 +105,23 @@ class ScratchRecords:
         self._port = port
 
     async def tried(self, delegations: Iterable[Delegation], issuer: IssuerRef) -> tuple[ScratchRecord, ...]:
-        """One record for each way that ends where the solver's name server answers for the zone.
+        """One record for each way that ends where the solver's name server answers for the zone; others are said.
 
         Raises ApplicationError where the cluster does not answer.
         """
+        delegations = tuple(delegations)
+        others = tuple(
+            ScratchRecord(
+                delegation=one, ending=Writing.NOT_TRIED, detail=f"{one.challenge.solver.title} is no RFC 2136"
+            )
+            for one in delegations
+            if one.challenge.solver.updates is None
+        )
         able = [one for one in delegations if one.authority is Authority.YES]
         if not able:
-            return ()
+            return others
         namespace = secret_namespace(issuer, await self._cert_manager())
-        return tuple(await asyncio.gather(*(self._tried(one, namespace) for one in able[:MOST_RECORDS])))
+        return (*others, *await asyncio.gather(*(self._tried(one, namespace) for one in able[:MOST_RECORDS])))
 
     async def _cert_manager(self) -> str:
         """The namespace that cert-manager runs in; its chart's own where that is not seen."""

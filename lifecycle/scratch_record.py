@@ -96,7 +96,8 @@ _REFUSALS: dict[Writing, tuple[str, str]] = {
     ),
     Writing.REFUSED: (
         "{server} refuses {who} to write {name} (REFUSED).",
-        "Allow it there; in BIND, in the zone {zone}: update-policy {{ grant {grantee} name {name}. TXT; }};",
+        "Allow it there; in BIND, in the zone {zone}: update-policy {{ grant {grantee} name {name}. TXT; }}; or "
+        "name the zone's primary as the solver's nameserver, if this is a secondary.",
     ),
     Writing.FAILED: (
         "{server} could not write {name}: {detail}.",

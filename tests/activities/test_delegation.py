@@ -305,6 +305,17 @@ async def test_nothing_is_left_where_it_is_cut_off(
     assert place.server.shown(OURS) == []
 
 
+async def test_of_another_provider_it_is_said_that_nothing_was_tried(place: Place, held: dict[str, Any]) -> None:
+    challenges = dns_challenges(("shop.example.com",), [{"dns01": {"cloudflare": {}, "cnameStrategy": "Follow"}}])
+    (seen,) = await gather_delegations(challenges, (place.address,), 1.0)
+    record = await tried(place, seen)
+    assert (record.ending, record.detail) == (
+        Writing.NOT_TRIED,
+        "DNS-01 by cloudflare, following CNAMEs is no RFC 2136",
+    )
+    assert place.server.shown("acme.platform.net") == []
+
+
 async def test_a_zone_that_is_not_the_servers_is_not_written_to(place: Place, held: dict[str, Any]) -> None:
     seen = dataclasses.replace(await place.seen(), zone="platform.net")
     record = await tried(place, seen)
