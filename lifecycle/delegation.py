@@ -200,11 +200,8 @@ def _updates(section: Document) -> DynamicUpdates:
 
 def written_at(challenge: DnsChallenge, aliases: Sequence[str]) -> str:
     """The name that the record is written at; of acme-dns that is where the customer's alias has to lead."""
-    return (
-        aliases[-1]
-        if aliases and (challenge.solver.follows or challenge.solver.provider == ACME_DNS)
-        else (challenge.record)
-    )
+    followed = challenge.solver.follows or challenge.solver.provider == ACME_DNS
+    return aliases[-1] if aliases and followed else challenge.record
 
 
 def delegated_name(record: str, zone: str) -> str:
@@ -243,12 +240,14 @@ def delegation_verdict(seen: Iterable[Delegation], zone: str = "") -> Delegation
     writable: list[Delegation] = []
     for challenge, views in by_challenge.items():
         fix = _fix(challenge, zone)
-        told = [(one, finding) for one in views if (finding := _against(one, fix)) is not None]
-        told.sort(key=lambda pair: pair[1].code == findings.DELEGATION_NOT_LOOKED_UP.code)
-        if told:
-            found.append(told[0][1])
-            records.extend(fix.records if told[0][1].code in _BY_THE_CUSTOMER else ())
-        if not findings.errors(tuple(finding for _, finding in told)):
+        told = tuple(finding for one in views if (finding := _against(one, fix)) is not None)
+        wrong = findings.errors(told)
+        # of what does not stop an order, what is known goes before what is not
+        worst = min(wrong or told, key=lambda one: one.code == findings.DELEGATION_NOT_LOOKED_UP.code, default=None)
+        if worst is not None:
+            found.append(worst)
+            records.extend(fix.records if worst.code in _BY_THE_CUSTOMER else ())
+        if not wrong:
             writable += [one for one in views if one.zone][:1]
         found += [finding for one in views[:1] if (finding := _left(one)) is not None]
     return DelegationVerdict(tuple(found), tuple(dict.fromkeys(records)), tuple(writable))
@@ -303,14 +302,15 @@ def _aliases_in_a_circle(seen: Delegation, fix: _Fix) -> Finding | None:
 
 
 def _not_looked_up(seen: Delegation, fix: _Fix) -> Finding | None:
-    asked, lookup = (seen.written_at, seen.lookup) if seen.lookup not in KNOWN else ("", seen.zone_lookup)
+    name, lookup = seen.written_at, seen.lookup
+    if lookup in KNOWN:
+        name, lookup = f"the zone of {name}", seen.zone_lookup
     if lookup in KNOWN:
         return None
     where = f" from {seen.nameserver}" if seen.nameserver else ""
-    what = asked or f"the zone of {seen.written_at}"
     return findings.DELEGATION_NOT_LOOKED_UP.found(
         subject=seen.challenge.record,
-        problem=f"{what[0].upper()}{what[1:]} could not be looked up: {lookup.value}{where}.",
+        problem=f"Where it leads is not known: {lookup.value}{where}, asked for {name}.",
         fix=f"Nothing to do unless it lasts; then: dig CNAME {seen.challenge.record}; dig SOA {seen.written_at} "
         "(DNSSEC, name servers that are gone or do not know the zone).",
     )
@@ -400,8 +400,8 @@ def _zone_hosted_elsewhere(seen: Delegation, fix: _Fix) -> Finding | None:
 _POLICIES: tuple[_Policy, ...] = (
     _signatures_broken,
     _aliases_in_a_circle,
-    _not_looked_up,
     _alias_not_followed,
+    _not_looked_up,
     _zone_missing,
     _caught_by_a_wildcard,
     _zone_not_ours,

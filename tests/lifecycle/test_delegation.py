@@ -64,6 +64,7 @@ NOWHERE = {"aliases": ("x.gone.com",), "zone": "com", "authority": Authority.NO}
         ({"challenge": STAYING, "aliases": (), "zone": "example.com"}, [], []),
         # a CNAME that is not followed; a wildcard's ends by itself once the record is there
         ({"challenge": STAYING}, ["CW1341"], []),
+        ({"challenge": STAYING, "lookup": Lookup.SERVFAIL, "zone": ""}, ["CW1341"], []),
         ({"challenge": STAYING, "wildcard": True}, [], []),
         ({"challenge": by("webhook", follows=False)}, [], []),
         # nobody set the alias
