@@ -8,19 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from typing import Any
 
 import dns.asyncresolver
-import dns.exception
-import dns.rdatatype
-import dns.resolver
 
-from activities.lookups import LONGEST_CHAIN, aliases, resolvers, unanswered
+from activities.resolving import AT_ONCE, resolve, resolvers
 from lifecycle.caa import CaaClimb, CaaLevel, CaaRecord, climbed
-from lifecycle.diagnosis import said
-from lifecycle.routing import Lookup
-
-_AT_ONCE = 64
-"""Questions under way, as for addresses."""
 
 _MOST_RECORDS = 50
 """More CAA records at one name are nobody's policy; whoever writes them must not fill our memory."""
@@ -33,7 +26,7 @@ async def gather_caa(hostnames: Iterable[str], nameservers: Iterable[str], timeo
     """
     names = tuple(dict.fromkeys(hostnames))
     asked = resolvers(nameservers, timeout)
-    limit = asyncio.Semaphore(_AT_ONCE)
+    limit = asyncio.Semaphore(AT_ONCE)
 
     async def one(name: str, resolver: dns.asyncresolver.Resolver) -> CaaLevel:
         async with limit:
@@ -53,37 +46,16 @@ async def gather_caa(hostnames: Iterable[str], nameservers: Iterable[str], timeo
 
 
 async def _level(name: str, resolver: dns.asyncresolver.Resolver) -> CaaLevel:
-    def ended(lookup: Lookup, *records: CaaRecord, detail: str = "") -> CaaLevel:
-        return CaaLevel(name=name, lookup=lookup, records=records, cnames=tuple(cnames), detail=said(detail))
+    reply = await resolve(resolver, name, "CAA")
+    return CaaLevel(
+        name=name,
+        lookup=reply.lookup,
+        records=tuple(_record(one) for one in reply.records[:_MOST_RECORDS]),
+        cnames=reply.cnames,
+        detail=reply.detail,
+    )
 
-    cnames: list[str] = []
-    target = name
-    try:
-        for _ in range(LONGEST_CHAIN):
-            answer = await resolver.resolve(target + ".", dns.rdatatype.CAA, raise_on_no_answer=False)
-            followed = [alias.to_text(omit_final_dot=True).lower() for alias in aliases(answer)]
-            cnames.extend(followed)
-            if answer.rrset is not None:
-                return ended(
-                    Lookup.ANSWERED,
-                    *(
-                        CaaRecord(
-                            flags=record.flags,
-                            tag=record.tag.decode("ascii", "replace"),
-                            value=record.value.decode("ascii", "replace"),
-                        )
-                        for record in list(answer.rrset)[:_MOST_RECORDS]
-                    ),
-                )
-            if not followed:
-                return ended(Lookup.NO_DATA)
-            target = followed[-1]  # an authority follows an alias only within its own zones
-    except dns.resolver.NXDOMAIN:
-        return ended(Lookup.NXDOMAIN)
-    except dns.resolver.LifetimeTimeout:
-        return ended(Lookup.TIMEOUT)
-    except dns.resolver.NoNameservers as error:
-        return ended(unanswered(error), detail=type(error).__name__)
-    except (dns.exception.DNSException, OSError) as error:
-        return ended(Lookup.BROKEN, detail=str(error) or type(error).__name__)
-    return ended(Lookup.BROKEN, detail=f"more than {LONGEST_CHAIN} aliases")
+
+def _record(record: Any) -> CaaRecord:
+    tag, value = (part.decode("ascii", "replace") for part in (record.tag, record.value))
+    return CaaRecord(flags=record.flags, tag=tag, value=value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -21,12 +21,14 @@ from temporalio.exceptions import ApplicationError
 
 from activities import edge as edges
 from activities import kubernetes, lookups
+from activities.delegation import gather_delegations
 from activities.edge import EdgeSettings
 from activities.gateways import gateway_addresses
 from activities.issuance import ACME, CERT_MANAGER
 from activities.trust import expected_roots
 from lifecycle import edge, findings, gateway_api, issuance, manifests, names, targets, x509
 from lifecycle.challenge_path import Ending, PathAnswer
+from lifecycle.delegation import Delegation, dns_challenge
 from lifecycle.diagnosing import CONTROLLER_NEEDS, Action, Diagnosis, Remedy, diagnose
 from lifecycle.diagnosis import said
 from lifecycle.domain import (
@@ -286,11 +288,21 @@ class _Look:
             accounts_denied=await self._denied(gateways),
             answers=answers,
             gateway_addresses=addresses,
+            delegations=await self._delegations(challenges),
             path=await self._path(challenges, addresses),
             edge=told,
             served=served,
             unseen=tuple(dict.fromkeys(self.unseen)),
         )
+
+    async def _delegations(self, challenges: Sequence[Document]) -> tuple[Delegation, ...]:
+        asked = [
+            dns_challenge(one["spec"]["dnsName"], one["spec"]["solver"])
+            for one in challenges
+            if self.settings.outside and (one["spec"].get("solver") or {}).get("dns01") is not None
+        ]
+        unique = tuple(dict.fromkeys(asked))[:_MOST_NAMES]
+        return await gather_delegations(unique, self.settings.nameservers, self.settings.dns_timeout)
 
     async def _looked(self, kind: str, work: Coroutine[Any, Any, T], otherwise: T) -> T:
         """What may not be looked at is remembered as hidden; a kind that the cluster does not have is just empty."""

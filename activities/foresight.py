@@ -20,7 +20,7 @@ from lifecycle.challenge_path import PathAnswer
 from lifecycle.foresight import HTTP, Acme, in_mesh, kept_out
 from lifecycle.manifests import Manifest
 
-_CONTROLLER = "app.kubernetes.io/name=cert-manager"
+CONTROLLER = "app.kubernetes.io/name=cert-manager"
 """The label of cert-manager's controller by its chart; the two others have names of their own."""
 
 
@@ -46,10 +46,10 @@ async def meshed_pods(cluster: DynamicClient) -> tuple[str, ...]:
     Raises ApplicationError where the cluster does not answer.
     """
     try:
-        deployments = await kubernetes.listed(cluster, "apps/v1", "Deployment", "", label_selector=_CONTROLLER)
+        deployments = await kubernetes.listed(cluster, "apps/v1", "Deployment", "", label_selector=CONTROLLER)
         namespaces = {one["metadata"]["namespace"] for one in deployments if not kept_out(one)}
         pods = await asyncio.gather(
-            *(kubernetes.listed(cluster, "v1", "Pod", where, label_selector=_CONTROLLER) for where in namespaces)
+            *(kubernetes.listed(cluster, "v1", "Pod", where, label_selector=CONTROLLER) for where in namespaces)
         )
     except ApplicationError as error:
         if not error.non_retryable:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -17,13 +17,17 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import foresight, kubernetes, lookups, permissions
+from activities.delegation import gather_delegations
 from activities.gateways import gateway_addresses
 from activities.issuance import CERT_MANAGER
+from activities.scratch_record import ScratchRecords
 from lifecycle import claims, edge, gateway_api, names, targets
 from lifecycle.challenge_path import PathAnswer
+from lifecycle.delegation import delegation_verdict, dns_challenges
 from lifecycle.domain import GatewayKind, GatewayTarget, IssuerKind, OnboardingRequest
 from lifecycle.findings import Finding
 from lifecycle.foresight import Acme, Foresight, acme_of
+from lifecycle.issuers import solvers_of
 from lifecycle.manifests import Manifest
 from lifecycle.platform import Permission, gateway_api_permissions, required_permissions
 from lifecycle.port_eighty import neighbours
@@ -58,6 +62,7 @@ class PreflightSettings:
         authority_port: of the zones' own name servers.
         caa_identities: the CA's names in CAA records, where its directory is not a known one.
         limits: of CAs, before those that are known.
+        delegation_zone: ours, that customers' ``_acme-challenge`` records may lead to; empty where there is none.
     """
 
     nameservers: tuple[str, ...] = ()
@@ -69,6 +74,7 @@ class PreflightSettings:
     authority_port: int = 53
     caa_identities: tuple[str, ...] = ()
     limits: LimitsTable = field(default_factory=LimitsTable)
+    delegation_zone: str = ""
 
     def may_dial(self, address: str) -> bool:
         """Whether an address may be dialled: a public one, or one in a listed network."""
@@ -82,6 +88,13 @@ class PreflightActivities:
         self._cluster = cluster
         self._settings = settings
         self._permitted: dict[tuple[str, GatewayKind], float] = {}
+        self._scratch = ScratchRecords(
+            cluster,
+            nameservers=settings.nameservers,
+            may_dial=settings.may_dial,
+            timeout=settings.timeout_seconds,
+            port=settings.authority_port,
+        )
 
     @activity.defn
     async def check_preflight(self, request: OnboardingRequest) -> PreflightReport:
@@ -92,7 +105,11 @@ class PreflightActivities:
         return await self.look(request)
 
     async def look(self, request: OnboardingRequest, *, as_worker: bool = True) -> PreflightReport:
-        """As `check_preflight`; without `as_worker` whether the caller may do what a worker must is not asked."""
+        """As `check_preflight`; without `as_worker` whether the caller may do what a worker must is not asked.
+
+        Writing a record is tried last: by a worker, which looks again and again for days, only where nothing else
+        stands against an order.
+        """
         cluster, settings = self._cluster, self._settings
         namespace, hostname = request.gateway.namespace, request.hostname
         unseen: list[Finding] = []
@@ -139,11 +156,13 @@ class PreflightActivities:
         acme = acme_of(request, issuer, settings.caa_identities)
         limits = limits_of(acme.server, settings.limits)
         now = datetime.now(UTC)
-        climbs, path, meshed, orders = await asyncio.gather(
+        challenges = dns_challenges(request.hostnames, solvers_of(issuer)) if issuer else ()
+        climbs, path, meshed, orders, delegations = await asyncio.gather(
             foresight.caa_climbs(acme, settings.nameservers, settings.timeout_seconds),
             self._path(acme, addresses),
             looked(foresight.meshed_pods(cluster), nothing),
             every(_ACME, "Order", "") if limits else _value([]),
+            gather_delegations(challenges, settings.nameservers, settings.timeout_seconds),
         )
         _, _, *routes = objects
         bound = any(route is not None and claims.is_ours(route, request) for route in routes)
@@ -156,6 +175,7 @@ class PreflightActivities:
             limits=limits,
             orders=tuple(orders),
             meshed=meshed,
+            delegations=delegations,
         )
         evidence = PreflightEvidence(
             answers=answers,
@@ -171,7 +191,22 @@ class PreflightActivities:
             unseen=tuple(unseen),
             ahead=ahead,
         )
-        return preflight_report(request, evidence, cname_target=settings.cname_target, now=now)
+        report = self._report(request, evidence, now)
+        if as_worker and not report.may_proceed:
+            return report
+        writable = delegation_verdict(delegations).writable
+        scratch = await self._scratch.tried(writable, request.issuer)
+        return self._report(request, replace(evidence, ahead=replace(ahead, scratch=scratch)), now)
+
+    def _report(self, request: OnboardingRequest, evidence: PreflightEvidence, now: datetime) -> PreflightReport:
+        settings = self._settings
+        return preflight_report(
+            request,
+            evidence,
+            cname_target=settings.cname_target,
+            now=now,
+            delegation_zone=settings.delegation_zone,
+        )
 
     async def _answers(self, hostnames: tuple[str, ...]) -> tuple[DnsAnswer, ...]:
         settings = self._settings

@@ -172,10 +172,12 @@ class DnsServer:
         self.queries += 1
         try:
             query = dns.message.from_wire(wire, keyring=self._keyring)
-        except dns.message.UnknownTSIGKey:
-            return _bare(wire, dns.rcode.NOTAUTH)
+        except (dns.message.UnknownTSIGKey, dns.tsig.BadAlgorithm):
+            return _not_trusted(wire, dns.rcode.BADKEY)
         except dns.tsig.BadSignature:
-            return _bare(wire, dns.rcode.NOTAUTH)
+            return _not_trusted(wire, dns.rcode.BADSIG)
+        except dns.tsig.BadTime:
+            return _not_trusted(wire, dns.rcode.BADTIME)
         except dns.exception.DNSException:
             return _bare(wire, dns.rcode.FORMERR)
         if query.flags & dns.flags.QR:
@@ -362,6 +364,18 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 def _name(text: str) -> dns.name.Name:
     return dns.name.from_text(text.lower())
+
+
+def _not_trusted(wire: bytes, error: dns.rcode.Rcode) -> bytes:
+    """RFC 8945, section 5.2: NOTAUTH, with the error in a TSIG record that is not signed."""
+    query = dns.message.from_wire(wire, keyring=False)  # which leaves the signature alone
+    response = dns.message.Message(id=query.id)
+    response.flags |= dns.flags.QR
+    response.set_opcode(query.opcode())
+    response.set_rcode(dns.rcode.NOTAUTH)
+    assert query.tsig is not None
+    response.tsig = dns.rrset.from_rdata(query.tsig.name, 0, query.tsig[0].replace(mac=b"", error=error))
+    return response.to_wire()
 
 
 def _bare(wire: bytes, rcode: dns.rcode.Rcode) -> bytes | None:

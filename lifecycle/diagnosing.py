@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from lifecycle import challenge_path, diagnosis, findings, names, solvers
+from lifecycle.delegation import challenge_record, delegation_verdict
 from lifecycle.diagnosis import Document, conditions_of, said
 from lifecycle.domain import GatewayKind, IssuerKind, RoutingStatus
 from lifecycle.findings import Finding, Severity
@@ -432,6 +433,9 @@ def _on_the_way(seen: Snapshot, challenge: Document) -> Blames:
     solver = challenge["spec"].get("solver") or {}
     if failed and re.search(r"error:caa|rateLimited|rejectedIdentifier|\bCAA\b", reason):
         return  # the CA has said why, and it is not the way
+    if astray := _astray(seen, hostname):
+        yield from map(Blame, astray)
+        return
     if not failed and not status.get("presented"):
         yield from _presented(seen, challenge, reason)
         return
@@ -447,6 +451,14 @@ def _on_the_way(seen: Snapshot, challenge: Document) -> Blames:
             yield from _route(seen, challenge)
     yield from _names(seen, hostname)
     yield from _gateway_in_the_way(seen, challenge, reason)
+
+
+def _astray(seen: Snapshot, hostname: str) -> tuple[Finding, ...]:
+    """Why the record of a DNS-01 challenge cannot be where the CA looks."""
+    record = challenge_record(hostname)
+    return findings.errors(
+        delegation_verdict(one for one in seen.delegations if one.challenge.record == record).findings
+    )
 
 
 def _presented(seen: Snapshot, challenge: Document, reason: str) -> Blames:

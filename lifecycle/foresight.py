@@ -1,8 +1,8 @@
 """What would the CA, and cert-manager, meet if the certificate were asked for now?
 
-CAA records, the way of the challenge, the CA's limits, the gateway's ports and the mesh around cert-manager; each by
-the module that owns its rule, over what was gathered. An issuer that is no ACME account asks nobody's DNS. Left out:
-where the names point, who else claims them, and the verdict (`preflight`).
+CAA records, the way of the challenge or of its DNS record, the CA's limits, the gateway's ports and the mesh around
+cert-manager; each by the module that owns its rule, over what was gathered. An issuer that is no ACME account asks
+nobody's DNS. Left out: where the names point, who else claims them, and the verdict (`preflight`).
 """
 
 from __future__ import annotations
@@ -15,17 +15,22 @@ from typing import Any, NamedTuple
 from lifecycle import findings
 from lifecycle.caa import CaaClimb, CaaPolicy, caa_verdict, identities_of
 from lifecycle.challenge_path import PathAnswer, path_verdict
+from lifecycle.delegation import Delegation, challenge_record, delegation_verdict
 from lifecycle.domain import DnsRecord, OnboardingRequest
 from lifecycle.findings import Finding
 from lifecycle.port_eighty import Neighbours
 from lifecycle.quota_used import quota_findings
 from lifecycle.rate_limits import Limit
+from lifecycle.scratch_record import ScratchRecord, scratch_findings
 from lifecycle.solvers import OWN_LABELS, explain
 
 Document = Mapping[str, Any]
 
 HTTP, DNS = "http-01", "dns-01"
 _PORTS = {80: "where CAs validate and clients are redirected", 443: "where clients come"}
+_UNKNOWN = {
+    kind.code for kind in (findings.CAA_NOT_LOOKED_UP, findings.DELEGATION_NOT_LOOKED_UP, findings.DNSSEC_BROKEN)
+}
 _NO_SIDECAR = "sidecar.istio.io/inject"
 
 
@@ -54,6 +59,8 @@ class Foresight:
         beside: who else speaks on port 80.
         limits: the CA's; empty where they are not known.
         meshed: cert-manager's Pods with Istio's sidecar, ``namespace/name``.
+        delegations: where the records of DNS-01 lead.
+        scratch: what was tried to be written there.
     """
 
     acme: Acme = field(default_factory=Acme)
@@ -64,13 +71,16 @@ class Foresight:
     limits: tuple[Limit, ...] = ()
     orders: tuple[Document, ...] = ()
     meshed: tuple[str, ...] = ()
+    delegations: tuple[Delegation, ...] = ()
+    scratch: tuple[ScratchRecord, ...] = ()
 
 
 class Foreseen(NamedTuple):
-    """The findings, and the CAA records that the customer has to set."""
+    """The findings, and what the customer has to set: CAA records beside others, aliases in place of others."""
 
     findings: tuple[Finding, ...]
     records: tuple[DnsRecord, ...]
+    aliases: tuple[DnsRecord, ...] = ()
 
 
 def acme_of(request: OnboardingRequest, issuer: Document | None, further: Iterable[str] = ()) -> Acme:
@@ -105,25 +115,33 @@ def foreseen(
     unresolved: frozenset[str],
     cname_target: str,
     now: datetime,
+    delegation_zone: str = "",
 ) -> Foreseen:
     """Everything that the CA would refuse or stumble over.
 
     `addresses` are the gateway's. `unresolved`: names that could not be looked up at all, which is said already.
     """
     caa = _caa(seen, cname_target)
+    delegated = delegation_verdict(seen.delegations, delegation_zone)
+    unresolved |= {challenge_record(name) for name in unresolved}
     gateway = f"{request.gateway.namespace}/{request.gateway.service}"
     path = path_verdict(seen.path, addresses, gateway=gateway, source="from here", beside=seen.beside)
-    not_looked_up = findings.CAA_NOT_LOOKED_UP.code
     return Foreseen(
         (
-            *(one for one in caa.findings if one.code != not_looked_up or one.subject not in unresolved),
+            *_not_said_yet((*caa.findings, *delegated.findings), unresolved),
+            *(finding for record in seen.scratch for finding in scratch_findings(record)),
             *path.findings,
             *quota_findings(request, seen.limits, orders=seen.orders, certificates=certificates, now=now),
             *_ports(seen.service, gateway),
             *_meshed(seen.meshed),
         ),
         caa.records,
+        delegated.records,
     )
+
+
+def _not_said_yet(found: tuple[Finding, ...], unresolved: frozenset[str]) -> Iterable[Finding]:
+    return (one for one in found if one.code not in _UNKNOWN or one.subject not in unresolved)
 
 
 def _caa(seen: Foresight, cname_target: str) -> Foreseen:

@@ -14,6 +14,7 @@ from typing import Any
 from lifecycle import findings, names
 from lifecycle.acceptance import acceptance_findings
 from lifecycle.claims import object_collision, other_claims
+from lifecycle.delegation import delegation_words
 from lifecycle.diagnosis import issuer_status, secret_collision
 from lifecycle.domain import ActionRequired, DnsRecord, IssuerKind, Observation, OnboardingRequest, RoutingStatus
 from lifecycle.findings import Finding
@@ -21,6 +22,7 @@ from lifecycle.foresight import Foresight, foreseen
 from lifecycle.issuers import IssuerType, issuer_type, solvers_of
 from lifecycle.platform import Permission, permission_findings
 from lifecycle.routing import DnsAnswer, routing_verdict
+from lifecycle.scratch_record import scratch_words
 from lifecycle.solvers import solver_findings
 from lifecycle.steps import PreflightReport
 
@@ -56,7 +58,12 @@ class PreflightEvidence:
 
 
 def preflight_report(
-    request: OnboardingRequest, evidence: PreflightEvidence, *, cname_target: str, now: datetime
+    request: OnboardingRequest,
+    evidence: PreflightEvidence,
+    *,
+    cname_target: str,
+    now: datetime,
+    delegation_zone: str = "",
 ) -> PreflightReport:
     """The verdict: an order may be made where every name points here and nothing stands against it."""
     routing = routing_verdict(evidence.answers, evidence.gateway_addresses, cname_target)
@@ -68,6 +75,7 @@ def preflight_report(
         unresolved=frozenset(one.subject for one in routing.findings if one.code in _UNRESOLVED),
         cname_target=cname_target,
         now=now,
+        delegation_zone=delegation_zone,
     )
     found = (
         *routing.findings,
@@ -96,21 +104,31 @@ def preflight_report(
         routing=routing.status,
         may_proceed=routing.status is RoutingStatus.POINTED and not findings.errors(unique),
         gateway_addresses=evidence.gateway_addresses,
-        action_required=_action(routing.action_required, ahead.records),
+        action_required=_action(routing.action_required, caa=ahead.records, aliases=ahead.aliases),
         findings=unique,
         evidence=_evidence(request, evidence, now),
     )
 
 
-def _action(of_routing: ActionRequired | None, caa: tuple[DnsRecord, ...]) -> ActionRequired | None:
-    """The records to set, with those that let the CA issue."""
-    if not caa:
-        return of_routing
-    named = ", ".join(dict.fromkeys(record.name for record in caa))
-    words = f"Add these CAA records of {named}, beside those that are there."
-    if of_routing is None:
-        return ActionRequired(summary=words, records=caa)
-    return ActionRequired(summary=f"{of_routing.summary} {words}", records=(*of_routing.records, *caa))
+def _action(
+    of_routing: ActionRequired | None, *, caa: tuple[DnsRecord, ...], aliases: tuple[DnsRecord, ...]
+) -> ActionRequired | None:
+    """All records to set: where the names point, those that prove them, and those that let the CA issue."""
+    parts = [of_routing] if of_routing else []
+    if aliases:
+        words = f"Set CNAME {_named(aliases)} in place of what is there; it stays for renewals."
+        parts.append(ActionRequired(summary=words, records=aliases))
+    if caa:
+        words = f"Add these CAA records of {_named(caa)}, beside those that are there."
+        parts.append(ActionRequired(summary=words, records=caa))
+    if not parts:
+        return None
+    records = tuple(record for part in parts for record in part.records)
+    return ActionRequired(summary=" ".join(part.summary for part in parts), records=records)
+
+
+def _named(records: tuple[DnsRecord, ...]) -> str:
+    return ", ".join(dict.fromkeys(record.name for record in records))
 
 
 def _address(request: OnboardingRequest, evidence: PreflightEvidence) -> tuple[Finding, ...]:
@@ -166,6 +184,12 @@ def _evidence(request: OnboardingRequest, evidence: PreflightEvidence, now: date
         answered = Counter(str(one.status) if one.status else one.ending.value for one in evidence.ahead.path)
         shown_answers = ", ".join(f"{what} ({count})" for what, count in answered.most_common(_MOST_SHOWN))
         lines.append(("the challenge's path on port 80", shown_answers))
+    ways = {one.challenge: one for one in reversed(evidence.ahead.delegations)}
+    if ways:
+        lines.append(("the challenge's record", "; ".join(map(delegation_words, list(ways.values())[:_MOST_SHOWN]))))
+    if evidence.ahead.scratch:
+        tried = dict.fromkeys(map(scratch_words, evidence.ahead.scratch))
+        lines.append(("a record on trial", "; ".join(list(tried)[:_MOST_SHOWN])))
     return tuple(Observation(at=now, step=step, detail=detail[:300]) for step, detail in lines)
 
 

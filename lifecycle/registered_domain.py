@@ -30,6 +30,19 @@ def registered_domains(hostnames: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({registered_domain(hostname) for hostname in hostnames}))
 
 
+def is_registry(name: str) -> bool:
+    """Whether a zone of this name is a registry's, in which domains are registered: by the list's ICANN section.
+
+    A top-level label that the list does not know is somebody's own.
+    """
+    return _registries().publicsuffix(name) == name
+
+
+@cache
+def _registries() -> PublicSuffixList:
+    return PublicSuffixList(accept_unknown=False, only_icann=True)
+
+
 @cache
 def _suffixes() -> PublicSuffixList:
     """Read at the first question, not on import: ten thousand rules take some tens of milliseconds."""

@@ -21,6 +21,12 @@ from lifecycle.findings import Finding
 
 _MOST_SHOWN = 4
 
+LONGEST_CHAIN = 8
+"""Aliases that are followed from zone to zone; resolvers give up at about as many (RFC 1034, section 3.6.2)."""
+
+
+DNS_PORT = 53
+
 
 class Lookup(StrEnum):
     """How one question ended."""
@@ -36,7 +42,7 @@ class Lookup(StrEnum):
     BROKEN = "broken"
 
 
-_KNOWN = {Lookup.ANSWERED, Lookup.NXDOMAIN, Lookup.NO_DATA}
+KNOWN = {Lookup.ANSWERED, Lookup.NXDOMAIN, Lookup.NO_DATA}
 """RFC 2308: no such name, and no such type, are answers; everything else says nothing about the name."""
 
 
@@ -143,7 +149,7 @@ def _telling(zone: list[DnsAnswer], cname_target: str) -> list[DnsAnswer]:
     silent = {
         answer.nameserver
         for answer in zone
-        if answer.lookup not in _KNOWN
+        if answer.lookup not in KNOWN
         or (answer.cnames and not answer.addresses and target not in map(_bare, answer.cnames))
     }
     return [answer for answer in zone if answer.nameserver not in silent]
@@ -173,7 +179,7 @@ def _status(said: list[DnsAnswer], ours: frozenset[str], cname_target: str) -> R
     """What is known to be wrong outweighs what is unknown, and that outweighs what is right."""
     if not ours and not cname_target:
         return RoutingStatus.UNKNOWN
-    known = [answer for answer in said if answer.lookup in _KNOWN]
+    known = [answer for answer in said if answer.lookup in KNOWN]
     target = _bare(cname_target)
     right = wrong = False
     for answer in known:
@@ -229,7 +235,7 @@ def _finding(
     fix = "Set " + " and ".join(f"{record.name} {record.type} {record.value}" for record in wanted) + "."
     seen = sorted({_canonical(address) for answer in said for address in answer.addresses})
     if status is RoutingStatus.UNKNOWN:
-        failed = [answer for answer in said if answer.lookup not in _KNOWN and not answer.authoritative]
+        failed = [answer for answer in said if answer.lookup not in KNOWN and not answer.authoritative]
         if any(answer.lookup is Lookup.BOGUS for answer in failed):
             return findings.DNSSEC_BROKEN.found(
                 subject=hostname,
@@ -284,3 +290,11 @@ def _canonical(address: str) -> str:
 
 def _bare(name: str) -> str:
     return name.rstrip(".").lower()
+
+
+def server_address(text: str) -> tuple[str, int]:
+    """Host and port of a name server as settings and issuers write it, without brackets; 53 where none is written."""
+    host, colon, port = text.rpartition(":")
+    if colon and port.isdigit() and (host.startswith("[") or ":" not in host):
+        return host.strip("[]"), int(port)
+    return text.strip("[]"), DNS_PORT

@@ -27,6 +27,7 @@ KNOWN = {
     "EDGE_CLIENT_KEY_FILE": "PEM file with its key",
     "NAMESERVERS": "resolvers that customers' names are asked of (the system's by default)",
     "CNAME_TARGET": "name that customers may point a CNAME at",
+    "DELEGATION_ZONE": "zone of ours that customers' _acme-challenge may lead to by CNAME, for DNS-01 (none)",
     "CAA_IDENTITIES": "names of the CA in CAA records (known for Let's Encrypt)",
     "DNS_TIMEOUT": "longest wait for one answer of a resolver (5s)",
     "HELM": "Helm's program (helm)",

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from lifecycle.challenge_path import PathAnswer
+from lifecycle.delegation import Delegation
 from lifecycle.diagnosis import conditions_of
 from lifecycle.domain import (
     DEFAULT_GATEWAY,
@@ -64,6 +65,7 @@ class Snapshot:
         secret_owner: the Certificate that the Secret's annotation names; None where there is no Secret.
         credentials: names of Secrets that Gateways name and the gateway's namespace does not have.
         accounts_denied: ServiceAccounts of the gateway's Pods that may not list Secrets there.
+        delegations: where the records of open DNS-01 challenges lead.
         path: answers on port 80 to the paths of open challenges.
         edge, served: what addresses of the gateway serve, where there is a Secret.
         unseen: why something could not be looked at.
@@ -107,6 +109,7 @@ class Snapshot:
     answers: tuple[DnsAnswer, ...] = ()
     gateway_addresses: tuple[str, ...] = ()
     cname_target: str = ""
+    delegations: tuple[Delegation, ...] = ()
     path: tuple[PathAnswer, ...] = ()
     edge: tuple[Finding, ...] = ()
     served: tuple[ServedAt, ...] = ()

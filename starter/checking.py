@@ -1,7 +1,8 @@
 """May a name be ordered, now? The domain's own look before an order, without a domain and without a workflow.
 
-Reads the cluster with the caller's rights and asks the DNS and the gateway from here; changes nothing. Left out: what
-is looked at (`activities.preflight`), and whether the caller may do what a worker must.
+Reads the cluster with the caller's rights and asks the DNS and the gateway from here; changes nothing but a scratch
+record of an RFC 2136 solver, which it takes away again (`activities.scratch_record`). Left out: what is looked at
+(`activities.preflight`), and whether the caller may do what a worker must.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ def load(environment: Mapping[str, str], kubeconfig: str = "") -> CheckSettings 
     preflight = PreflightSettings(
         nameservers=variables.servers("NAMESERVERS"),
         cname_target=variables.text("CNAME_TARGET").rstrip("."),
+        delegation_zone=variables.text("DELEGATION_ZONE").strip(".").lower(),
         timeout_seconds=variables.seconds("DNS_TIMEOUT", 5.0, 0.1, 30.0),
         http_port=variables.number("EDGE_HTTP_PORT", 80, 1, 65535),
         http_timeout_seconds=variables.seconds("EDGE_TIMEOUT", 5.0, 0.1, 30.0),

@@ -70,6 +70,7 @@ def providers(settings: Settings, cluster: DynamicClient | None, temporal: Clien
     preflight = PreflightSettings(
         nameservers=settings.nameservers,
         cname_target=settings.cname_target,
+        delegation_zone=settings.delegation_zone,
         timeout_seconds=settings.dns_timeout,
         http_port=settings.edge_http_port,
         http_timeout_seconds=settings.edge_timeout,

@@ -56,6 +56,7 @@ class Settings:
     edge_client: tuple[Path, Path] | None
     nameservers: tuple[str, ...]
     cname_target: str
+    delegation_zone: str
     dns_timeout: float
     caa_identities: tuple[str, ...]
     helm: str
@@ -110,6 +111,7 @@ def load(environment: Mapping[str, str]) -> Settings | tuple[FieldError, ...]:
         edge_client=_edge_client(variables),
         nameservers=variables.servers("NAMESERVERS"),
         cname_target=variables.text("CNAME_TARGET").rstrip("."),
+        delegation_zone=variables.text("DELEGATION_ZONE").strip(".").lower(),
         dns_timeout=variables.seconds("DNS_TIMEOUT", 5.0, 0.1, 30.0),
         caa_identities=variables.words("CAA_IDENTITIES"),
         helm=helm,

@@ -6,20 +6,28 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
+import yaml
 from kubernetes.aio.dynamic import DynamicClient
 
 from activities import kubernetes
+from activities.diagnosis import CertificatePlace, DiagnosisSettings, look
 from activities.preflight import PreflightActivities
+from lab.accounts import service_account_kubeconfig
 from lab.api import Json
-from lab.cluster import GATEWAY_ADDRESSES, Lab
+from lab.cluster import DNS_KEY_NAME, GATEWAY_ADDRESSES, Lab
 from lab.dns import DnsServer, FaultKind
 from lab.loadbalancer import Address, Fault
 from lifecycle import manifests
-from lifecycle.domain import DnsRecord, RoutingStatus
+from lifecycle.diagnosing import diagnose
+from lifecycle.domain import DnsRecord, IssuerRef, OnboardingRequest, RoutingStatus
+from lifecycle.issuer_requests import parse_issuer
+from lifecycle.issuers import issuer_manifest
 from lifecycle.rate_limits import CaLimits, Limit, LimitKind, LimitsTable
-from lifecycle.steps import PreflightReport
+from lifecycle.steps import IssuerRequest, PreflightReport
+from starter import credentials
 from tests.activities import domains
 from tests.activities.test_preflight import codes, existing, settings
 
@@ -158,6 +166,162 @@ async def test_a_caa_record_where_our_own_name_is_not_known_is_a_warning_only(zo
     zone.dns.set(hostname, "CAA", ['0 issue "pki.example"'])
     report = await seen(zone, admin, hostname)
     assert (report.may_proceed, codes(report)) == (True, ["CW1315"])
+
+
+# --- the record of DNS-01 --------------------------------------------------------------------------------------------
+
+
+DNS_ISSUER = IssuerRef(name="foreseen-dns")
+
+
+@pytest.fixture
+async def by_dns(zone: Lab) -> AsyncIterator[OnboardingRequest]:
+    """A request whose issuer proves by DNS-01 and follows aliases, with its key in a Secret beside cert-manager."""
+    zone.dns.add_zone("delegated-foreseen.test")
+    hostname = f"by-dns.{ZONE}"
+    zone.dns.set(hostname, "A", GATEWAY_ADDRESSES)
+    await key_of(zone, zone.dns_key)
+    update = {"nameserver": zone.dns_address, "tsig_key_name": DNS_KEY_NAME.rstrip("."), "tsig_secret": "foreseen-tsig"}
+    parsed = parse_issuer(
+        {
+            "name": DNS_ISSUER.name,
+            "server": zone.acme_directory,
+            "ca_bundle": zone.acme_ca.read_text(),
+            "solvers": [{"dns01": {"rfc2136": update}, "cname_strategy": "follow"}],
+        }
+    )
+    assert isinstance(parsed, IssuerRequest)
+    await zone.apply_when_answered(issuer_manifest(parsed))
+    await zone.until(
+        "/apis/cert-manager.io/v1/clusterissuers",
+        lambda item: (
+            item["metadata"]["name"] == DNS_ISSUER.name
+            and any(one["status"] == "True" for one in (item.get("status") or {}).get("conditions") or ())
+        ),
+    )
+    yield dataclasses.replace(domains.request(hostname), issuer=DNS_ISSUER)
+    zone.dns.remove(f"_acme-challenge.{hostname}")
+
+
+async def key_of(lab: Lab, key: str) -> None:
+    found = credentials.Credentials(values={"tsig-secret-key": key.encode()})
+    await credentials.write(str(lab.kubeconfig), "cert-manager", "foreseen-tsig", found, replace=True)
+
+
+def texts(lab: Lab) -> list[str]:
+    return [line for line in lab.dns.shown() if " TXT " in line]
+
+
+async def test_an_own_zone_and_a_delegated_one_can_be_written_and_nothing_is_left(
+    zone: Lab, admin: DynamicClient, by_dns: OnboardingRequest
+) -> None:
+    activities = PreflightActivities(admin, settings(zone))
+    record = f"_acme-challenge.by-dns.{ZONE}"
+    for way in (f"{record}, zone {ZONE}", f"{record} → a.delegated-foreseen.test, zone delegated-foreseen.test"):
+        report = await domains.run(activities.check_preflight, by_dns)
+        assert (report.may_proceed, codes(report)) == (True, [])
+        assert [one.detail for one in report.evidence][-2:] == [
+            way,
+            f"a record was written, read from {zone.dns_address}, and removed",
+        ]
+        assert texts(zone) == []
+        zone.dns.set(record, "CNAME", ["a.delegated-foreseen.test."])
+
+
+async def test_a_key_that_the_server_refuses_stops_the_order_before_it_is_made(
+    zone: Lab, admin: DynamicClient, by_dns: OnboardingRequest
+) -> None:
+    await key_of(zone, "b3RoZXI=")
+    report = await domains.run(PreflightActivities(admin, settings(zone)).check_preflight, by_dns)
+    assert (report.may_proceed, codes(report)) == (False, ["CW1347"])
+    assert "(BADSIG)" in report.findings[0].problem
+    assert "--secret-namespace cert-manager" in report.findings[0].fix
+    assert "b3RoZXI=" not in repr(report)
+    assert texts(zone) == []
+
+
+async def test_a_worker_tries_nothing_while_something_else_stands_against_the_order(
+    zone: Lab, admin: DynamicClient, by_dns: OnboardingRequest
+) -> None:
+    await key_of(zone, "b3RoZXI=")
+    zone.dns.set(by_dns.hostname, "A", ["192.0.2.7"])
+    activities = PreflightActivities(admin, settings(zone))
+    assert codes(await domains.run(activities.check_preflight, by_dns)) == ["CW1102"]
+    assert codes(await activities.look(by_dns, as_worker=False)) == ["CW1102", "CW1347"]
+
+
+async def test_a_worker_with_the_rights_that_it_has_does_not_read_the_key_and_says_so(
+    zone: Lab, by_dns: OnboardingRequest
+) -> None:
+    for one in yaml.safe_load_all((Path(__file__).parents[2] / "deploy" / "rbac.yaml").read_text()):
+        await zone.apply(one)
+    kubeconfig = await service_account_kubeconfig(
+        zone, "certwright", "certwright-worker", zone.directory / "foreseen-worker"
+    )
+    async with kubernetes.connect(str(kubeconfig)) as worker:
+        report = await domains.run(PreflightActivities(worker, settings(zone)).check_preflight, by_dns)
+    assert (report.may_proceed, codes(report)) == (True, [])
+    assert report.evidence[-1].detail == "writing not tried: Secret cert-manager/foreseen-tsig may not be read here"
+
+
+async def test_a_wildcard_alias_that_catches_the_record_is_told_with_the_record_to_set(
+    zone: Lab, admin: DynamicClient, by_dns: OnboardingRequest
+) -> None:
+    """The solver's own name server is another one here than the customer's, as it is outside of a lab."""
+    wildcard, target = f"*.by-dns.{ZONE}", "edge.foreseen-cdn.test"
+    primary = DnsServer()
+    primary.add_zone("delegated-foreseen.test")
+    address, port = await primary.start("127.0.0.7")
+    zone.dns.add_zone("foreseen-cdn.test")
+    zone.dns.set(wildcard, "CNAME", [f"{target}."])
+    path = f"/apis/cert-manager.io/v1/clusterissuers/{DNS_ISSUER.name}"
+    made = await zone.api.call("GET", path)
+    made["spec"]["acme"]["solvers"][0]["dns01"]["rfc2136"]["nameserver"] = f"{address}:{port}"
+    made["metadata"] = {"name": DNS_ISSUER.name}
+    await zone.apply({key: value for key, value in made.items() if key != "status"})
+    activities = PreflightActivities(admin, settings(zone, delegation_zone="delegated-foreseen.test"))
+    try:
+        report = await domains.run(activities.check_preflight, by_dns)
+    finally:
+        zone.dns.remove(wildcard)
+        await primary.stop()
+    assert "CW1342" in codes(report)
+    assert report.action_required is not None
+    assert report.action_required.records == (
+        DnsRecord(
+            name=f"_acme-challenge.by-dns.{ZONE}",
+            type="CNAME",
+            value=f"by-dns.{ZONE}.delegated-foreseen.test.",
+        ),
+    )
+
+
+async def test_the_diagnosis_of_an_open_challenge_names_a_record_that_leads_astray(
+    zone: Lab, admin: DynamicClient, by_dns: OnboardingRequest
+) -> None:
+    record = f"_acme-challenge.{by_dns.hostname}"
+    zone.dns.set(record, "CNAME", [f"{record}."])
+    certificate = {
+        "apiVersion": "cert-manager.io/v1",
+        "kind": "Certificate",
+        "metadata": {"name": "foreseen-astray", "namespace": "istio-system"},
+        "spec": {
+            "secretName": "foreseen-astray",
+            "dnsNames": [by_dns.hostname],
+            "issuerRef": {"kind": "ClusterIssuer", "name": DNS_ISSUER.name, "group": "cert-manager.io"},
+        },
+    }
+    place = CertificatePlace(namespace="istio-system", name="foreseen-astray")
+    looks = DiagnosisSettings(edge=await domains.edge_settings(zone), nameservers=(zone.dns_address,))
+    async with existing(zone, admin, [certificate]), asyncio.timeout(60):
+        while True:
+            found = diagnose(await look(admin, place, looks))
+            if found.cause is not None and found.cause.code == "CW1340":
+                break
+            await asyncio.sleep(0.5)
+        # cert-manager finishes a Challenge only where it can follow the record
+        zone.dns.remove(record)
+    assert found.cause.subject == record
 
 
 # --- the way of the challenge -----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from kubernetes.aio.dynamic import DynamicClient
 
-from activities import kubernetes, lookups
+from activities import kubernetes, lookups, resolving
 from activities.preflight import PreflightActivities, PreflightSettings
 from lab.accounts import service_account_kubeconfig
 from lab.api import Json
@@ -348,6 +348,6 @@ async def test_the_zones_own_servers_are_found_and_do_not_follow_an_alias_out_of
     ],
 )
 def test_a_name_server_is_an_address_with_or_without_a_port(text: str, expected: tuple[str, int]) -> None:
-    ((_, resolver),) = lookups.resolvers((text,), 1.0)
+    ((_, resolver),) = resolving.resolvers((text,), 1.0)
     (made,) = resolver.nameservers
     assert (made.address, made.port) == expected

@@ -10,6 +10,7 @@ import pytest
 
 from lifecycle import findings
 from lifecycle.challenge_path import Ending, PathAnswer
+from lifecycle.delegation import Delegation, DnsChallenge, DnsSolver, DynamicUpdates
 from lifecycle.diagnosing import RULES, Action, Diagnosis, LinkState, diagnose
 from lifecycle.domain import GatewayKind, TlsMode, TlsSettings, TlsVersion
 from lifecycle.platform import Permission, permission_finding
@@ -366,6 +367,20 @@ def test_a_dns_challenge_that_failed_is_mended_in_the_dns() -> None:
     found = diagnose(issuing(challenges=(one,)))
     assert found.cause is not None
     assert found.cause.fix.startswith(f"dig TXT _acme-challenge.{HOSTNAME}")
+
+
+def test_a_dns_challenge_whose_record_leads_astray_is_told_by_the_record() -> None:
+    updates = DynamicUpdates(nameserver="192.0.2.53")
+    solver = DnsSolver(provider="rfc2136", title="DNS-01 by rfc2136 192.0.2.53", follows=True, updates=updates)
+    record = f"_acme-challenge.{HOSTNAME}"
+    seen = Delegation(challenge=DnsChallenge(record=record, solver=solver), lookup=Lookup.ANSWERED, aliases=(record,))
+    words = f"Found recursive CNAME record to {record!r}"
+    one = challenge("pending", words, spec={"type": "DNS-01"}, status={"presented": False})
+    found = diagnose(issuing(challenges=(one,), delegations=(seen,)))
+    assert found.cause is not None
+    assert (found.cause.code, found.cause.subject) == ("CW1340", record)
+    unknown = dataclasses.replace(seen, lookup=Lookup.SERVFAIL, aliases=())
+    assert codes(diagnose(issuing(challenges=(one,), delegations=(unknown,)))) == ["CW1353"]
 
 
 FORBIDDEN = (

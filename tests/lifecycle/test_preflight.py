@@ -10,6 +10,7 @@ import pytest
 
 from lifecycle import findings, manifests, names
 from lifecycle.caa import CaaClimb, CaaLevel, CaaRecord
+from lifecycle.delegation import Authority, Delegation, dns_challenges
 from lifecycle.domain import (
     CertificateSpec,
     DnsRecord,
@@ -24,6 +25,8 @@ from lifecycle.foresight import Foresight, acme_of
 from lifecycle.platform import Permission
 from lifecycle.preflight import PreflightEvidence, preflight_report
 from lifecycle.routing import DnsAnswer, Lookup
+from lifecycle.scratch_record import ScratchRecord, Writing
+from lifecycle.steps import PreflightReport
 
 NOW = datetime(2026, 11, 24, 8, tzinfo=UTC)
 NAME = "shop.example.com"
@@ -154,3 +157,51 @@ def test_caa_records_are_asked_for_together_with_the_addresses() -> None:
     assert made.action_required is not None
     assert made.action_required.records == (DnsRecord(name=NAME, type="A", value="203.0.113.7"), wanted)
     assert "beside those that are there" in made.action_required.summary
+
+
+def test_the_record_of_dns_01_is_in_the_evidence_and_what_to_set_is_told_beside_the_other_records() -> None:
+    solver = {"dns01": {"cnameStrategy": "Follow", "rfc2136": {"nameserver": "192.0.2.53"}}}
+    issuer = {
+        **ISSUER,
+        "spec": {"acme": {"server": "https://acme-v02.api.letsencrypt.org/directory", "solvers": [solver]}},
+    }
+    (challenge,) = dns_challenges((NAME,), [solver])
+    ours = Delegation(challenge=challenge, lookup=Lookup.NXDOMAIN, zone="example.com", authority=Authority.YES)
+    foreign = dataclasses.replace(ours, authority=Authority.NO)
+    trial = ScratchRecord(delegation=ours, ending=Writing.NOT_TRIED, detail="Secret cm/tsig may not be read here")
+    climb = CaaClimb(
+        hostname=NAME,
+        levels=(
+            CaaLevel(
+                name=NAME, lookup=Lookup.ANSWERED, records=(CaaRecord(flags=0, tag="issue", value="pki.example"),)
+            ),
+        ),
+    )
+
+    def made(**ahead: Any) -> PreflightReport:
+        seen = Foresight(acme=acme_of(REQUEST, issuer), **ahead)
+        evidence = dataclasses.replace(GOOD, issuer=issuer, ahead=seen)
+        return preflight_report(REQUEST, evidence, cname_target="", now=NOW, delegation_zone="acme.example.net")
+
+    good = made(delegations=(ours,), scratch=(trial,))
+    assert good.may_proceed
+    assert [one.detail for one in good.evidence][-2:] == [
+        f"_acme-challenge.{NAME}, zone example.com",
+        "writing not tried: Secret cm/tsig may not be read here",
+    ]
+    wrong = made(delegations=(foreign,), climbs=(climb,))
+    assert not wrong.may_proceed
+    assert wrong.action_required is not None
+    assert [one.type for one in wrong.action_required.records] == ["CNAME", "CAA"]
+    assert wrong.action_required.records[0].value == f"{NAME}.acme.example.net."
+    unknown = dataclasses.replace(ours, lookup=Lookup.SERVFAIL, zone="")
+    silent = (DnsAnswer(hostname=NAME, lookup=Lookup.SERVFAIL),)
+    said_once = preflight_report(
+        REQUEST,
+        dataclasses.replace(
+            GOOD, issuer=issuer, answers=silent, ahead=Foresight(acme=acme_of(REQUEST, issuer), delegations=(unknown,))
+        ),
+        cname_target="",
+        now=NOW,
+    )
+    assert [one.code for one in said_once.findings] == ["CW1104"]

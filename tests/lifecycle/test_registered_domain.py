@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifecycle.registered_domain import registered_domain, registered_domains
+from lifecycle.registered_domain import is_registry, registered_domain, registered_domains
 
 LABEL = st.from_regex(r"[a-z]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
 
@@ -43,3 +43,17 @@ def test_it_covers_the_name_and_is_its_own(labels: list[str]) -> None:
     domain = registered_domain(hostname)
     assert hostname == domain or hostname.endswith(f".{domain}")
     assert domain == registered_domain(domain)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("com", True),
+        ("co.uk", True),
+        ("example.com", False),
+        ("duckdns.org", False),  # of the private section: a domain that somebody registered
+        ("corp", False),  # on no list
+    ],
+)
+def test_a_registrys_zone_is_told_from_a_domain_and_from_a_zone_of_ones_own(name: str, expected: bool) -> None:
+    assert is_registry(name) is expected

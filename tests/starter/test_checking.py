@@ -12,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from lab.cluster import GATEWAY_ADDRESSES, Lab
+from lab.cluster import DNS_KEY_NAME, GATEWAY_ADDRESSES, Lab
+from lifecycle.issuer_requests import parse_issuer
+from lifecycle.issuers import issuer_manifest
+from lifecycle.steps import IssuerRequest
+from starter import credentials
 from tests.activities import domains
 
 ZONE = "unasked.test"
@@ -91,6 +95,46 @@ async def test_a_wildcard_that_the_issuer_cannot_prove_is_a_finding_like_others(
     lab.dns.remove(f"*.{ZONE}")
     told = json.loads(out)
     assert (code, told["routing"], [one["code"] for one in told["findings"]]) == (1, "pointed", ["CW1307"])
+
+
+async def key_of(lab: Lab, key: str) -> None:
+    """Of the solver; cert-manager's issuer is not ready without one."""
+    found = credentials.Credentials(values={"tsig-secret-key": key.encode()})
+    await credentials.write(str(lab.kubeconfig), "cert-manager", "unasked-tsig", found, replace=True)
+
+
+@pytest.mark.lab
+async def test_a_record_on_trial_is_written_with_the_callers_rights_and_removed(lab: Lab, check: Check) -> None:
+    await key_of(lab, lab.dns_key)
+    update = {"nameserver": lab.dns_address, "tsig_key_name": DNS_KEY_NAME.rstrip("."), "tsig_secret": "unasked-tsig"}
+    made = parse_issuer(
+        {
+            "name": "unasked-dns",
+            "server": lab.acme_directory,
+            "ca_bundle": lab.acme_ca.read_text(),
+            "solvers": [{"dns01": {"rfc2136": update}}],
+        }
+    )
+    assert isinstance(made, IssuerRequest)
+    await lab.apply_when_answered(issuer_manifest(made))
+    await lab.until(
+        "/apis/cert-manager.io/v1/clusterissuers",
+        lambda item: (
+            item["metadata"]["name"] == "unasked-dns"
+            and any(one["status"] == "True" for one in (item.get("status") or {}).get("conditions") or ())
+        ),
+    )
+    lab.dns.set(f"trial.{ZONE}", "A", GATEWAY_ADDRESSES)
+    wrong = "b3RoZXI="
+    for key, code, told in (
+        (lab.dns_key, 0, f"a record was written, read from {lab.dns_address}, and removed"),
+        (wrong, 1, "CW1347"),
+    ):
+        await key_of(lab, key)
+        ended, out, err = await check(f"trial.{ZONE}", "--issuer", "unasked-dns", "--json")
+        assert (ended, told in out) == (code, True), out + err
+        assert key not in out + err
+        assert lab.dns.shown(f"_acme-challenge.trial.{ZONE}") == []
 
 
 @pytest.mark.lab
