@@ -1,8 +1,8 @@
 """Is a certificate rehearsed, at which issuer, and what is its shadow?
 
-An issuer names its counterpart by an annotation: for Let's Encrypt its staging environment, whose limits are thirty and
-more times as wide. The same specification is issued there into a Secret that no gateway names; only where that went
-well does the real issuer get an order. Left out: making and removing the shadow (`activities.rehearsal`), and what
+An issuer names its counterpart by an annotation: for Let's Encrypt its staging environment, which allows forty times as
+many failed validations. The same specification is issued there into a Secret that no gateway names; only where that
+went well does the real issuer get an order. Left out: making and removing the shadow (`activities.rehearsal`), and what
 people write (`lifecycle.issuer_requests`, `lifecycle.requests`).
 """
 
