@@ -53,9 +53,10 @@ def counterpart(issuer: Document | None) -> IssuerRef | None:
 
 
 def has_proved_itself(issuer: IssuerRef, certificates: Iterable[Document]) -> bool:
-    """Whether one of the Certificates was had from this issuer."""
+    """Whether one of the Certificates was had from this issuer, and not for a rehearsal."""
     return any(
-        issuer_of(one) == issuer and conditions_of(one).get("Ready", {}).get("status") == "True" for one in certificates
+        issuer_of(one) == issuer and conditions_of(one).get("Ready", {}).get("status") == "True" and not is_shadow(one)
+        for one in certificates
     )
 
 
@@ -86,13 +87,10 @@ def stage_finding(request: OnboardingRequest, at: IssuerRef, issuer: Document | 
         return None
     else:
         why = status.findings[0].problem if status.findings else f"not ready: {status.detail}"
-    theirs = request.issuer
-    where = f" -n {theirs.namespace}" if theirs.namespace else ""
     return findings.REHEARSAL_ISSUER_MISSING.found(
         subject=_words(at),
-        problem=f"Certificates of {_words(theirs)} are rehearsed there first, and it cannot be used: {why}",
-        fix=f"Apply that issuer; or do without: kubectl annotate {theirs.kind.lower()}{where} {theirs.name} "
-        f"--overwrite {REHEARSAL_ANNOTATION}={NO_REHEARSAL}",
+        problem=f"Certificates of {_words(request.issuer)} are rehearsed there first, and it cannot be used: {why}",
+        fix=f"Apply that issuer; or do without: {_without(request.issuer)}",
     )
 
 
@@ -124,12 +122,12 @@ def failed(request: OnboardingRequest, at: IssuerRef, result: IssuanceResult) ->
     told = findings.REHEARSAL_FAILED.found(
         subject=request.hostname,
         problem=f"Rehearsed at {_words(at)}, and it failed; nothing was ordered of {_words(request.issuer)}. {why}",
-        fix=f"{cause.fix if cause else 'Look at that issuer.'} It is rehearsed again by itself; "
-        f"ask with rehearsal: never where only {_words(at)} cannot issue it.",
+        fix=f"{cause.fix if cause else 'Look at that issuer.'} It is rehearsed again by itself; where only that issuer "
+        f"cannot issue it: {_without(request.issuer)}",
     )
-    return IssuanceResult(
-        ready=False, findings=(told, *result.findings), evidence=result.evidence, cause_seen=result.cause_seen
-    )
+    # the shadow is gone, so nobody waits for its sake
+    causes = (one for one in result.findings if one.code != findings.ISSUANCE_BACKING_OFF.code)
+    return IssuanceResult(ready=False, findings=(told, *causes), evidence=result.evidence, cause_seen=result.cause_seen)
 
 
 def observed(at: IssuerRef, secret: CertificateFacts, seconds: float, now: datetime) -> Observation:
@@ -139,6 +137,13 @@ def observed(at: IssuerRef, secret: CertificateFacts, seconds: float, now: datet
         step="rehearsal",
         detail=f"rehearsed at {_words(at)}: {secret.fingerprint[:16]}… by {secret.issuer} after {seconds:.0f} s, "
         "names and key as asked for; it was taken away",
+    )
+
+
+def _without(issuer: IssuerRef) -> str:
+    where = f" -n {issuer.namespace}" if issuer.namespace else ""
+    return (
+        f"kubectl annotate {issuer.kind.lower()}{where} {issuer.name} --overwrite {REHEARSAL_ANNOTATION}={NO_REHEARSAL}"
     )
 
 

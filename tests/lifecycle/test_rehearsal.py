@@ -47,6 +47,9 @@ def certificate(issuer_name: str, *, ready: bool = True, kind: str = "ClusterIss
     }
 
 
+READY: dict[str, Any] = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+
+
 def asked(mode: Rehearsal) -> OnboardingRequest:
     return dataclasses.replace(REQUEST, rehearsal=mode)
 
@@ -80,6 +83,7 @@ def test_an_issuer_that_is_not_there_names_none() -> None:
         (Rehearsal.FIRST, "le-staging", [certificate("le", ready=False)], STAGE),
         (Rehearsal.FIRST, "le-staging", [certificate("le-staging")], STAGE),
         (Rehearsal.FIRST, "le-staging", [certificate("le", kind="Issuer")], STAGE),
+        (Rehearsal.FIRST, "le-staging", [rehearsal.shadow(REQUEST, REQUEST.issuer) | READY], STAGE),
         (Rehearsal.FIRST, "le-staging", [certificate("le-staging"), certificate("le")], None),
         (Rehearsal.FIRST, None, [], None),
         (Rehearsal.FIRST, "none", [], None),
@@ -159,15 +163,16 @@ def test_a_shadows_name_fits_and_begins_like_nobody_elses(hostname: str) -> None
 
 def test_a_failed_rehearsal_says_that_nothing_was_ordered_and_why() -> None:
     cause = findings.CHALLENGE_FAILED.found(subject=NAME, problem="404 seen.", fix="Open port 80.")
+    waits = findings.ISSUANCE_BACKING_OFF.found(subject=NAME, problem="cert-manager waits.", fix="Wait.")
     told = rehearsal.failed(
-        REQUEST, STAGE, IssuanceResult(ready=False, order="a", orders=1, findings=(cause,), cause_seen=True)
+        REQUEST, STAGE, IssuanceResult(ready=False, order="a", orders=1, findings=(cause, waits), cause_seen=True)
     )
     assert [one.code for one in told.findings] == ["CW1360", "CW1303"]
     assert told.findings[0].problem == (
         "Rehearsed at ClusterIssuer le-staging, and it failed; nothing was ordered of ClusterIssuer le. 404 seen."
     )
     assert told.findings[0].fix.startswith("Open port 80.")
-    assert "rehearsal: never" in told.findings[0].fix
+    assert told.findings[0].fix.endswith("annotate clusterissuer le --overwrite certwright.dev/rehearsal-issuer=none")
     assert (told.ready, told.order, told.orders, told.cause_seen) == (False, "", 0, True)
 
 
