@@ -2,12 +2,14 @@
 
 Killed and started again each activity takes up what the cluster shows, since every object's name derives from the
 domain. What belongs to somebody else is neither overwritten nor removed. Left out: whether the certificate may be
-ordered (`activities.preflight`), and how an issuance is watched (`activities.issuance`).
+ordered (`activities.preflight`), how an issuance is rehearsed (`activities.rehearsal`), and how it is watched
+(`activities.issuance`).
 """
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 
 from kubernetes.aio.dynamic import DynamicClient
@@ -17,6 +19,7 @@ from activities import kubernetes
 from activities.attended import attended
 from activities.diagnosis import stalled
 from activities.issuance import CERT_MANAGER, IssuanceWatch
+from activities.rehearsal import RehearsalWatch, remove_shadow
 from lifecycle import claims, diagnosis, manifests, names, targets
 from lifecycle.findings import Finding
 from lifecycle.steps import CertificateTarget, Cleanup, IssuanceResult
@@ -31,31 +34,47 @@ class CertificateActivities:
 
     @activity.defn
     async def issue_certificate(self, target: CertificateTarget) -> IssuanceResult:
-        """Apply the Certificate and await it; findings where others hold a name, and then nothing is applied.
+        """Rehearse where that is due, then apply the Certificate and await it.
 
+        Findings where others hold a name, and then nothing is applied; where the rehearsal failed nothing is ordered.
         Made anew, after a killed worker too, it applies the same and goes on waiting: no second order comes of it.
         Raises ApplicationError as `apply_certificate` and `await_certificate` do.
         """
-        watch = self._watch(target)
+        watch, stage = self._watch(target), RehearsalWatch(self._cluster, target.request)
 
         async def issued() -> IssuanceResult:
-            applied = await self.apply_certificate(target)
-            return applied if applied.findings else await watch.run()
+            refused = await self._refused(target)
+            if refused:
+                return IssuanceResult(ready=False, findings=refused)
+            seen = await stage.run(partial(self._open_port_80, target))
+            if seen is not None and not seen.ready:
+                return seen
+            await self._apply(target)
+            result = await watch.run()
+            return result if seen is None else replace(result, evidence=(*seen.evidence, *result.evidence))
 
-        return await attended(issued(), lambda: watch.words)
+        return await attended(issued(), lambda: stage.words or watch.words)
 
     async def apply_certificate(self, target: CertificateTarget) -> IssuanceResult:
         """Apply the Gateway's port 80, which challenges need, then the Certificate; findings where others hold a name.
 
         Raises ApplicationError.
         """
-        found = (*await self._collisions(target), *await self._passwords(target))
-        if found:
-            return IssuanceResult(ready=False, findings=found)
+        found = await self._refused(target)
+        if not found:
+            await self._apply(target)
+        return IssuanceResult(ready=False, findings=found)
+
+    async def _refused(self, target: CertificateTarget) -> tuple[Finding, ...]:
+        return (*await self._collisions(target), *await self._passwords(target))
+
+    async def _apply(self, target: CertificateTarget) -> None:
+        await self._open_port_80(target)
+        await kubernetes.apply(self._cluster, manifests.certificate(target.request))
+
+    async def _open_port_80(self, target: CertificateTarget) -> None:
         https = bool(target.previous_fingerprint)  # a domain that is served stays so
         await kubernetes.apply(self._cluster, targets.gateway(target.request, https=https))
-        await kubernetes.apply(self._cluster, manifests.certificate(target.request))
-        return IssuanceResult(ready=False)
 
     async def await_certificate(self, target: CertificateTarget) -> IssuanceResult:
         """Watch until a new certificate is in the Secret, or cert-manager gave up; route challenges meanwhile.
@@ -68,10 +87,13 @@ class CertificateActivities:
 
     @activity.defn
     async def remove_certificate(self, target: CertificateTarget) -> Cleanup:
-        """Delete what an issuance made, the Secret last; what is not ours stays. Raises ApplicationError."""
+        """Delete what an issuance made, its rehearsal first and the Secret last; what is not ours stays.
+
+        Raises ApplicationError.
+        """
         request = target.request
         hostname, namespace = request.hostname, request.gateway.namespace
-        gone = []
+        gone = await remove_shadow(self._cluster, request)
         for place in (
             *targets.challenge_places(request),
             Place(CERT_MANAGER, "Certificate", namespace, names.certificate_name(hostname)),

@@ -143,14 +143,15 @@ async def diagnosed(cluster: DynamicClient, place: CertificatePlace, settings: D
     return diagnose(await look(cluster, place, settings))
 
 
-async def stalled(cluster: DynamicClient, request: OnboardingRequest) -> Diagnosis:
+async def stalled(cluster: DynamicClient, request: OnboardingRequest, name: str = "") -> Diagnosis:
     """What keeps an issuance of ours, as far as the cluster itself shows it. Raises ApplicationError.
 
-    For whoever waits for it: nobody outside is asked, since a customer's name was looked at before the order.
+    For whoever waits for it: nobody outside is asked, since a customer's name was looked at before the order. `name` of
+    another Certificate than the domain's own.
     """
     edge_unused = EdgeSettings(roots_pem=b"")
     settings = DiagnosisSettings(edge=edge_unused, gateway=request.gateway, outside=False)
-    name = names.certificate_name(request.hostname)
+    name = name or names.certificate_name(request.hostname)
     return await diagnosed(cluster, CertificatePlace(namespace=request.gateway.namespace, name=name), settings)
 
 

@@ -16,7 +16,7 @@ from kubernetes.aio.dynamic import DynamicClient
 from temporalio.exceptions import ApplicationError
 
 from activities import kubernetes
-from lifecycle import diagnosis, findings, issuance, names, solvers, targets, x509
+from lifecycle import diagnosis, findings, issuance, names, pacing, solvers, targets, x509
 from lifecycle.diagnosing import Diagnosis
 from lifecycle.diagnosis import said
 from lifecycle.domain import CertificateFacts, Observation, OnboardingRequest
@@ -47,10 +47,13 @@ _CONTROLLER = "app.kubernetes.io/name=cert-manager,app.kubernetes.io/component=c
 
 
 async def read_secret(
-    cluster: DynamicClient, request: OnboardingRequest
+    cluster: DynamicClient, request: OnboardingRequest, name: str = ""
 ) -> tuple[CertificateFacts | None, tuple[Finding, ...]]:
-    """The facts of a domain's TLS Secret and what is wrong with it; no bytes leave. Raises ApplicationError."""
-    name = names.secret_name(request.hostname)
+    """The facts of a domain's TLS Secret and what is wrong with it; no bytes leave. Raises ApplicationError.
+
+    `name` of another Secret than the domain's own.
+    """
+    name = name or names.secret_name(request.hostname)
     subject = f"Secret {request.gateway.namespace}/{name}"
     secret = await kubernetes.read(cluster, "v1", "Secret", request.gateway.namespace, name)
     data = (secret or {}).get("data") or {}
@@ -90,10 +93,13 @@ class IssuanceWatch:
         known_failures: int = 0,
         begins_within: float | None = None,
         diagnose: Callable[[], Awaitable[Diagnosis]] | None = None,
+        name: str = "",
+        secret: str = "",
     ) -> None:
         """Of a renewal: the certificate it replaces, failures that are not its own, and seconds until it must begin.
 
-        `diagnose` is asked what is to blame where nothing moves, and after a failure.
+        `diagnose` is asked what is to blame where nothing moves, and after a failure. `name` and `secret` are of a
+        Certificate and a Secret that are not the domain's own.
         """
         self._cluster = cluster
         self._request = request
@@ -101,7 +107,8 @@ class IssuanceWatch:
         self._known_failures = known_failures
         self._begins_within = begins_within
         self._namespace = request.gateway.namespace
-        self._name = names.certificate_name(request.hostname)
+        self._name = name or names.certificate_name(request.hostname)
+        self._secret = secret
         self._certificate: Manifest | None = None
         self._deleted = False
         self._began: datetime | None = None
@@ -210,7 +217,7 @@ class IssuanceWatch:
         self._issuing_seen = self._issuing_seen or seen.issuing
         self._saw("Certificate", seen.reason or seen.progress.value)
         if seen.progress is Progress.READY:
-            facts, problems = await read_secret(self._cluster, self._request)
+            facts, problems = await read_secret(self._cluster, self._request, self._secret)
             told = facts is not None and seen.not_after in (None, facts.not_after)
             if facts is not None and facts.fingerprint != self._previous and told:
                 return await self._issued(item, facts, problems, seen.renewal_at)
@@ -255,6 +262,7 @@ class IssuanceWatch:
             orders=len(orders),
             findings=tuple(dict.fromkeys(found)),
             evidence=tuple(self._evidence),
+            cause_seen=pacing.cause_seen(found),
         )
 
     async def _why(self, item: Manifest) -> tuple[Finding, ...]:

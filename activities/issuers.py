@@ -21,6 +21,7 @@ from lifecycle import findings
 from lifecycle.diagnosis import issuer_status, said
 from lifecycle.domain import DEFAULT_GATEWAY, IssuerKind, IssuerRef
 from lifecycle.findings import Finding, Handling
+from lifecycle.issuer_requests import unrehearsed
 from lifecycle.issuers import (
     SecretReference,
     credential_finding,
@@ -60,6 +61,8 @@ class IssuerActivities:
         """
         manifest = issuer_manifest(request)
         found = await self._credentials(request, manifest)
+        if (hint := unrehearsed(request)) is not None:
+            found = (*found, hint)
         if not findings.errors(found) and (refused := await self._apply(request, manifest)) is not None:
             found = (*found, refused)
         return IssuerStatus(ref=request.ref, step="apply", ready=False, findings=found)

@@ -24,7 +24,7 @@ from activities.scratch_record import ScratchRecords
 from lifecycle import claims, edge, gateway_api, names, targets
 from lifecycle.challenge_path import PathAnswer
 from lifecycle.delegation import delegation_verdict, dns_challenges
-from lifecycle.domain import GatewayKind, GatewayTarget, IssuerKind, OnboardingRequest
+from lifecycle.domain import GatewayKind, GatewayTarget, IssuerKind, IssuerRef, OnboardingRequest
 from lifecycle.findings import Finding
 from lifecycle.foresight import Acme, Foresight, acme_of
 from lifecycle.issuers import solvers_of
@@ -33,6 +33,7 @@ from lifecycle.platform import Permission, gateway_api_permissions, required_per
 from lifecycle.port_eighty import neighbours
 from lifecycle.preflight import PreflightEvidence, preflight_report
 from lifecycle.rate_limits import LimitsTable, limits_of
+from lifecycle.rehearsal import stage_of
 from lifecycle.routing import DnsAnswer
 from lifecycle.steps import PreflightReport
 from lifecycle.targets import ISTIO, Place
@@ -142,7 +143,7 @@ class PreflightActivities:
         )
         answers, addresses, secret, *objects = gathered
         issuer_before = len(unseen)
-        issuer = await looked(self._issuer(request), None)
+        issuer = await looked(self._issuer(request.issuer), None)
         issuer_seen = len(unseen) == issuer_before
         certificates, gateways, virtual_services, denied, service = await asyncio.gather(
             every(CERT_MANAGER, "Certificate", ""),
@@ -153,6 +154,8 @@ class PreflightActivities:
         )
         if request.gateway.kind is GatewayKind.GATEWAY_API:
             gateways += await every(gateway_api.VERSION, "Gateway", "")
+        stage = None if objects[0] is not None else stage_of(request, issuer, certificates)  # it was rehearsed, or not
+        stage_issuer = await looked(self._issuer(stage), None) if stage else None
         acme = acme_of(request, issuer, settings.caa_identities)
         limits = limits_of(acme.server, settings.limits)
         now = datetime.now(UTC)
@@ -182,6 +185,8 @@ class PreflightActivities:
             gateway_addresses=addresses,
             issuer=issuer,
             issuer_seen=issuer_seen,
+            stage=stage,
+            stage_issuer=stage_issuer,
             secret=secret,
             objects=tuple(objects),
             certificates=tuple(certificates),
@@ -239,8 +244,7 @@ class PreflightActivities:
             timeout_seconds=settings.http_timeout_seconds,
         )
 
-    async def _issuer(self, request: OnboardingRequest) -> Manifest | None:
-        ref = request.issuer
+    async def _issuer(self, ref: IssuerRef) -> Manifest | None:
         namespace = ref.namespace if ref.kind is IssuerKind.ISSUER else ""
         return await kubernetes.read(self._cluster, CERT_MANAGER, ref.kind.value, namespace, ref.name)
 

@@ -7,6 +7,7 @@ is that one did not come (`lifecycle.escalation`).
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -19,7 +20,10 @@ from activities.attended import attended
 from activities.diagnosis import stalled
 from activities.edge import EdgeActivities, EdgeSettings, Look
 from activities.issuance import CERT_MANAGER, IssuanceWatch, read_secret
-from lifecycle import issuance, manifests, names
+from activities.preflight import PreflightActivities
+from lifecycle import findings, issuance, manifests, names, pacing
+from lifecycle.findings import Finding
+from lifecycle.issuance import CertificateProgress
 from lifecycle.steps import RenewalRequest, RenewalResult
 
 _BEGINS_WITHIN = 30.0
@@ -33,29 +37,34 @@ _WRITES = 5
 
 
 class RenewalActivities:
-    """The activity that renews, given the cluster's client and how the edge is reached."""
+    """The activity that renews, given the cluster's client, how the edge is reached, and who looks before an order."""
 
-    def __init__(self, cluster: DynamicClient, settings: EdgeSettings) -> None:
+    def __init__(self, cluster: DynamicClient, settings: EdgeSettings, preflight: PreflightActivities) -> None:
         self._cluster = cluster
         self._edge = EdgeActivities(cluster, settings)
+        self._preflight = preflight
 
     @activity.defn
     async def see_renewal_through(self, renewal: RenewalRequest) -> RenewalResult:
         """Wait for a certificate other than the current one, then look whether the edge serves it everywhere.
 
-        With `force` cert-manager is asked to renew first, as `cmctl renew` does. Without, a renewal that has not begun
-        after 30 s is told as not seen. Raises ApplicationError as `await_certificate` does.
+        With `force` cert-manager is asked to renew first, as `cmctl renew` does; also where the last renewal failed,
+        its pause is over and nothing stands against an order any more. Else a renewal that has not begun after 30 s is
+        told as not seen. Raises ApplicationError as `await_certificate` does.
         """
-        through = _Renewal(self._cluster, self._edge, renewal)
+        through = _Renewal(self._cluster, self._edge, self._preflight, renewal)
         return await attended(through.run(), lambda: through.words)
 
 
 class _Renewal:
     """One renewal under way."""
 
-    def __init__(self, cluster: DynamicClient, edge: EdgeActivities, renewal: RenewalRequest) -> None:
+    def __init__(
+        self, cluster: DynamicClient, edge: EdgeActivities, preflight: PreflightActivities, renewal: RenewalRequest
+    ) -> None:
         self._cluster = cluster
         self._edge = edge
+        self._preflight = preflight
         self._renewal = renewal
         self._watch: IssuanceWatch | None = None
         self._look: Look | None = None
@@ -65,23 +74,51 @@ class _Renewal:
         """What is waited for, for people."""
         if self._look is not None:
             return self._look.words
-        return self._watch.words if self._watch is not None else "asking cert-manager to renew"
+        return self._watch.words if self._watch is not None else "looking whether cert-manager is to be asked to renew"
 
     async def run(self) -> RenewalResult:
-        known_failures = await self._ask() if self._renewal.force else 0
+        asked, against = (True, ()) if self._renewal.force else await self._mended()
+        known_failures = await self._ask() if asked else 0
         self._watch = IssuanceWatch(
             self._cluster,
             self._renewal.request,
             previous=self._renewal.current_fingerprint,
             known_failures=known_failures,
-            begins_within=None if self._renewal.force else _BEGINS_WITHIN,
+            begins_within=None if asked else _BEGINS_WITHIN,
             diagnose=partial(stalled, self._cluster, self._renewal.request),
         )
         result = await self._watch.run()
         if not result.ready:
-            return RenewalResult(issuance=result)
+            told = tuple(dict.fromkeys((*against, *result.findings)))
+            return RenewalResult(issuance=replace(result, findings=told, look_at=await self._look_at()))
         self._look = Look()
         return RenewalResult(issuance=result, edge=await self._edge.verify(self._renewal.request, self._look))
+
+    async def _mended(self) -> tuple[bool, tuple[Finding, ...]]:
+        """Whether the last renewal failed and its cause is gone, so that cert-manager need not wait for hours.
+
+        And what stands against it where it is not gone. Not before its pause is over (`lifecycle.pacing`).
+        """
+        failed = await self._failed()
+        if failed is None or failed.failed_at is None or failed.issuing:
+            return False, ()
+        if datetime.now(UTC) < pacing.next_renewal(failed.failures, failed.failed_at):
+            return False, ()
+        report = await self._preflight.look(self._renewal.request)
+        return report.may_proceed, findings.errors(report.findings)
+
+    async def _look_at(self) -> datetime | None:
+        """When to look again whether a failed renewal may be asked for; None where none has failed."""
+        failed = await self._failed()
+        if failed is None or failed.failed_at is None:
+            return None
+        return pacing.next_look(failed.failures, failed.failed_at, datetime.now(UTC))
+
+    async def _failed(self) -> CertificateProgress | None:
+        request = self._renewal.request
+        name = names.certificate_name(request.hostname)
+        item = await kubernetes.read(self._cluster, CERT_MANAGER, "Certificate", request.gateway.namespace, name)
+        return issuance.certificate_progress(item) if item is not None else None
 
     async def _ask(self) -> int:
         """Set the `Issuing` condition, once; returns how many issuances had failed in a row before.

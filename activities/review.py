@@ -36,6 +36,7 @@ from lifecycle.edge import EdgeEvidence
 from lifecycle.findings import Finding, Severity
 from lifecycle.issuance import certificate_progress
 from lifecycle.manifests import DOMAIN_ANNOTATION, Manifest
+from lifecycle.rehearsal import NO_SHADOWS
 from lifecycle.renewal import Clocks, ClockVerdict, KnownDomain
 from lifecycle.steps import FleetReviewReport, FleetReviewRequest, Wake
 
@@ -128,7 +129,11 @@ class _Pass:
         began = time.monotonic()
         ours: dict[str, dict[str, list[_Seen]]] = defaultdict(lambda: defaultdict(list))
         async for page in kubernetes.pages(
-            self._cluster, "cert-manager.io/v1", "Certificate", size=self._request.page_size
+            self._cluster,
+            "cert-manager.io/v1",
+            "Certificate",
+            label_selector=NO_SHADOWS,  # they live for seconds, and no gateway serves them
+            size=self._request.page_size,
         ):
             now = datetime.now(UTC)
             self._certificates += len(page)

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 from lifecycle import findings
 from lifecycle.certificate_details import KeyUsage
-from lifecycle.domain import DEFAULT_CERTIFICATE, KeyAlgorithm, OnboardingRequest
+from lifecycle.domain import DEFAULT_CERTIFICATE, KeyAlgorithm, OnboardingRequest, Rehearsal
 from lifecycle.findings import Finding, FindingKind
-from lifecycle.issuers import IssuerType, issuer_type
+from lifecycle.issuers import NO_REHEARSAL, IssuerType, issuer_type, rehearsal_of
 from lifecycle.requests import FieldError
 from lifecycle.steps import IssuerStatus
 
@@ -77,12 +77,16 @@ PROFILES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuerTraits:
-    """What of an issuer decides what it signs; `type` None where it is not known."""
+    """What of an issuer decides what it signs; `type` None where it is not known.
+
+    `rehearses`: it names a counterpart at which its certificates are rehearsed.
+    """
 
     name: str
     type: IssuerType | None
     server: str = ""
     profile: str = ""
+    rehearses: bool = False
 
     @property
     def acme(self) -> bool:
@@ -132,7 +136,13 @@ class Refusal:
 def traits_of(status: IssuerStatus) -> IssuerTraits:
     """Of an issuer as a worker saw it."""
     known = next((one for one in IssuerType if one.value == status.type), None)
-    return IssuerTraits(name=status.ref.name, type=known, server=status.server, profile=status.profile)
+    return IssuerTraits(
+        name=status.ref.name,
+        type=known,
+        server=status.server,
+        profile=status.profile,
+        rehearses=status.rehearsal not in ("", NO_REHEARSAL),
+    )
 
 
 def traits_in(issuer: Mapping[str, Any]) -> IssuerTraits:
@@ -143,12 +153,14 @@ def traits_in(issuer: Mapping[str, Any]) -> IssuerTraits:
         type=issuer_type(issuer),
         server=str(acme.get("server") or ""),
         profile=str(acme.get("profile") or ""),
+        rehearses=rehearsal_of(issuer) not in ("", NO_REHEARSAL),
     )
 
 
 def depends_on_issuer(request: OnboardingRequest) -> bool:
     """Whether an issuer could refuse it for what it asks: a plain certificate for a few names is signed by all."""
-    return request.certificate != DEFAULT_CERTIFICATE or len(request.hostnames) > _MANY_NAMES
+    more = request.certificate != DEFAULT_CERTIFICATE or len(request.hostnames) > _MANY_NAMES
+    return more or request.rehearsal is Rehearsal.ALWAYS
 
 
 def refusals(request: OnboardingRequest, issuer: IssuerTraits, now: datetime) -> tuple[Refusal, ...]:
@@ -324,6 +336,23 @@ def the_ca_says_no_such_subject(request: OnboardingRequest, issuer: IssuerTraits
     )
 
 
+def it_has_nowhere_to_be_rehearsed(
+    request: OnboardingRequest, issuer: IssuerTraits, _: datetime
+) -> tuple[Refusal, ...]:
+    """Asked for in any case, and the issuer names no counterpart."""
+    if request.rehearsal is not Rehearsal.ALWAYS or issuer.rehearses:
+        return ()
+    return (
+        Refusal(
+            kind=findings.REHEARSAL_ISSUER_MISSING,
+            field="rehearsal",
+            value=request.rehearsal.value,
+            problem=f"cannot be: {issuer.name} names no issuer at which its certificates are rehearsed",
+            fix=f"add rehearsal: NAME to {issuer.name} in the issuers' file and apply it, or ask without",
+        ),
+    )
+
+
 Rule = Callable[[OnboardingRequest, IssuerTraits, datetime], tuple[Refusal, ...]]
 
 RULES: tuple[Rule, ...] = (
@@ -333,6 +362,7 @@ RULES: tuple[Rule, ...] = (
     it_is_to_live_too_long,
     acme_proves_no_such_name,
     the_ca_says_no_such_subject,
+    it_has_nowhere_to_be_rehearsed,
 )
 
 

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives import serialization
 from lifecycle import findings, gateway_api, names, x509
 from lifecycle.findings import Finding
 from lifecycle.manifests import DOMAIN_ANNOTATION, Manifest
+from lifecycle.rehearsal import is_shadow
 from lifecycle.steps import BackupItem
 
 FORMAT = 1
@@ -134,7 +135,7 @@ def wanted_secrets(
 ) -> tuple[WantedSecret, ...]:
     """The Secrets that these objects name, each once; a ClusterIssuer's lie in `cluster_namespace`, cert-manager's."""
     wanted: dict[tuple[str, str], WantedSecret] = {}
-    for item in certificates:
+    for item in filter(belongs, certificates):
         place = (item["metadata"]["namespace"], item["spec"]["secretName"])
         wanted[place] = WantedSecret(namespace=place[0], name=place[1], tls=True, owner=subject(item))
     for item in (*issuers, *cluster_issuers):
@@ -160,14 +161,18 @@ def missing_secrets(wanted: Iterable[WantedSecret], secrets: Iterable[Manifest])
 
 
 def belongs(document: Manifest) -> bool:
-    """Whether an object of a kind that belongs does itself: a challenge's route is gone with its challenge."""
+    """Whether an object of a kind that belongs does itself.
+
+    A challenge's route is gone with its challenge, a rehearsal's Certificate with the rehearsal.
+    """
     hostname = (document["metadata"].get("annotations") or {}).get(DOMAIN_ANNOTATION, "")
     challenged = (
         bool(hostname)
         and document["kind"] in {"VirtualService", "HTTPRoute"}
         and _name(document).startswith(names.challenge_route_name(hostname))
     )
-    return (document["apiVersion"], document["kind"]) in _RANK and not challenged
+    known = (document["apiVersion"], document["kind"]) in _RANK
+    return known and not challenged and not is_shadow(document)
 
 
 def portable(document: Manifest) -> Manifest:

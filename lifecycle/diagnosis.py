@@ -253,6 +253,7 @@ def issuer_status(ref: IssuerRef, issuer: Document | None, *, step: str = "") ->
         profile=str(acme.get("profile") or ""),
         wildcard=issuers.proves_wildcards(issuer),
         solvers=json.dumps(acme.get("solvers") or [], sort_keys=True) if acme else "",
+        rehearsal=issuers.rehearsal_of(issuer),
     )
 
 

@@ -62,6 +62,15 @@ class ServingStatus(StrEnum):
     STALE = "stale"
 
 
+class Rehearsal(StrEnum):
+    """When a certificate is first had from the issuer's counterpart, whose limits nobody misses."""
+
+    FIRST = "first"
+    """Until the issuer has proved itself by a certificate in this cluster."""
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 class IssuerKind(StrEnum):
     """cert-manager's two kinds of issuer."""
 
@@ -273,6 +282,7 @@ class OnboardingRequest:
     certificate: CertificateSpec = DEFAULT_CERTIFICATE
     tls: TlsSettings = DEFAULT_TLS
     hsts: Hsts | None = None
+    rehearsal: Rehearsal = Rehearsal.FIRST
 
     @property
     def hostname(self) -> str:

@@ -129,6 +129,8 @@ ISSUER_CONFIGURATION_INVALID = _kind("CW1204", "IssuerConfigurationInvalid", Sev
 ISSUER_CA_UNREACHABLE = _kind("CW1205", "IssuerCaUnreachable", Severity.ERROR, Handling.RETRY)
 CREDENTIALS_MISSING = _kind("CW1206", "CredentialsMissing", Severity.ERROR, Handling.OPERATOR)
 CREDENTIALS_NOT_CHECKED = _kind("CW1207", "CredentialsNotChecked", Severity.WARNING, Handling.OPERATOR)
+REHEARSAL_ISSUER_MISSING = _kind("CW1260", "RehearsalIssuerMissing", Severity.ERROR, Handling.OPERATOR)
+REHEARSAL_NOT_SET = _kind("CW1261", "RehearsalNotSet", Severity.NOTE, Handling.OPERATOR)
 ACCOUNT_KEY_UNUSABLE = _kind("CW1250", "AccountKeyUnusable", Severity.ERROR, Handling.OPERATOR)
 ACCOUNT_REFUSED = _kind("CW1251", "AccountRefused", Severity.ERROR, Handling.OPERATOR)
 
@@ -178,6 +180,7 @@ CHALLENGE_NOT_PRESENTED = _kind("CW1353", "ChallengeNotPresented", Severity.ERRO
 SOLVER_NOT_READY = _kind("CW1354", "SolverNotReady", Severity.ERROR, Handling.OPERATOR)
 CHALLENGE_NOT_ROUTED = _kind("CW1355", "ChallengeNotRouted", Severity.ERROR, Handling.OPERATOR)
 CHALLENGE_NOT_FINALIZED = _kind("CW1356", "ChallengeNotFinalized", Severity.ERROR, Handling.OPERATOR)
+REHEARSAL_FAILED = _kind("CW1360", "RehearsalFailed", Severity.ERROR, Handling.RETRY)
 
 SECRET_MISSING = _kind("CW1401", "SecretMissing", Severity.ERROR, Handling.RETRY)
 SECRET_UNREADABLE = _kind("CW1402", "SecretUnreadable", Severity.ERROR, Handling.OPERATOR)

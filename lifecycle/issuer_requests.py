@@ -10,6 +10,7 @@ Left out: whether those are there (`lifecycle.issuers`), and writing them (the c
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,10 @@ from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit
 
+from lifecycle import findings
 from lifecycle.domain import IssuerKind, IssuerRef
+from lifecycle.findings import Finding
+from lifecycle.issuers import NO_REHEARSAL
 from lifecycle.requests import FieldError, Form
 from lifecycle.solvers import UNROUTED_CLASS
 from lifecycle.steps import IssuerRequest
@@ -302,7 +306,30 @@ def parse_issuers(document: object) -> tuple[IssuerRequest, ...] | tuple[FieldEr
             for one in parsed:
                 field = f"issuers[{index}].{one.field}".rstrip(".")
                 form.refuse(field, one.value, one.problem, one.fix)
-    return form.errors or tuple(requests)
+    return form.errors or tuple(_rehearsed_at_staging(one, requests) for one in requests)
+
+
+def _rehearsed_at_staging(request: IssuerRequest, requests: Sequence[IssuerRequest]) -> IssuerRequest:
+    """Of Let's Encrypt, with nothing said: at the staging issuer beside it, if there is one that it can use."""
+    if request.rehearsal or request.server != DIRECTORIES["letsencrypt"]:
+        return request
+    for one in requests:
+        near = one.ref.kind is IssuerKind.CLUSTER_ISSUER or one.ref.namespace == request.ref.namespace
+        if one.server == DIRECTORIES["letsencrypt-staging"] and near:
+            return dataclasses.replace(request, rehearsal=f"{one.ref.kind.value}/{one.ref.name}")
+    return request
+
+
+def unrehearsed(request: IssuerRequest) -> Finding | None:
+    """How an issuer of Let's Encrypt's production gets a rehearsal, where nothing was said of one."""
+    if request.rehearsal or request.server != DIRECTORIES["letsencrypt"]:
+        return None
+    return findings.REHEARSAL_NOT_SET.found(
+        subject=f"{request.ref.kind.value} {request.ref.name}",
+        problem="Its first certificates are not rehearsed: a failure counts at once against Let's Encrypt's limits.",
+        fix="Declare an issuer with server: letsencrypt-staging beside it, or write rehearsal: NAME; rehearsal: none "
+        "where that is meant.",
+    )
 
 
 def parse_issuer(document: object) -> IssuerRequest | tuple[FieldError, ...]:
@@ -311,7 +338,7 @@ def parse_issuer(document: object) -> IssuerRequest | tuple[FieldError, ...]:
     if not isinstance(document, Mapping):
         form.refuse("", document, "is not an object", "send an object with name and server")
         return form.errors
-    top = ("name", "kind", "namespace", "cert_manager_namespace")
+    top = ("name", "kind", "namespace", "cert_manager_namespace", "rehearsal")
     acme_fields = ("server", "account_secret", "eab", "solvers", *(field.name for field in ACME))
     form.known(document, "", (*top, *acme_fields, *_TYPES))
     name = form.matching(document, "name", _NAME, "an object's name, e.g. letsencrypt", required=True)
@@ -322,6 +349,7 @@ def parse_issuer(document: object) -> IssuerRequest | tuple[FieldError, ...]:
     if kind is IssuerKind.ISSUER and not namespace and "namespace" not in form.fields:
         form.refuse("namespace", "", "is missing", "name the namespace of the Issuer")
     place = form.matching(document, "cert_manager_namespace", _LABEL, "a namespace") or "cert-manager"
+    rehearsal = _rehearsal(form, document, IssuerRef(name=name, kind=kind, namespace=namespace))
     present = [one for one in _TYPES if document.get(one) is not None]
     loose = [one for one in acme_fields if document.get(one) is not None]
     kinds = [*present, *(["acme"] if loose and "acme" not in present else [])]
@@ -347,7 +375,32 @@ def parse_issuer(document: object) -> IssuerRequest | tuple[FieldError, ...]:
         profile=acme.get("profile", ""),
         cert_manager_namespace=place,
         spec=json.dumps(made, sort_keys=True),
+        rehearsal=rehearsal,
     )
+
+
+def _rehearsal(form: Form, document: Document, ref: IssuerRef) -> str:
+    """Where its certificates are rehearsed: ``NAME``, ``KIND/NAME``, name and kind, or ``none``."""
+    given = document.get("rehearsal")
+    if given is None:
+        return ""
+    fields: Document = {"name": given}
+    if isinstance(given, Mapping):
+        fields = given
+    elif isinstance(given, str) and "/" in given:
+        written, _, named = given.partition("/")
+        fields = {"kind": written, "name": named}
+    form.known(fields, "rehearsal", ("name", "kind"))
+    kind = form.choice(fields, "kind", IssuerKind, ref.kind, path="rehearsal")
+    name = form.matching(fields, "name", _NAME, "an issuer's name, or none", path="rehearsal", required=True)
+    if name == NO_REHEARSAL:
+        return NO_REHEARSAL
+    if kind is IssuerKind.ISSUER and ref.kind is IssuerKind.CLUSTER_ISSUER:
+        problem = "is an Issuer of one namespace, and a ClusterIssuer is used from all"
+        form.refuse("rehearsal.kind", kind.value, problem, "name a ClusterIssuer")
+    if (kind, name) == (ref.kind, ref.name):
+        form.refuse("rehearsal", name, "is the issuer itself", "name another one, of the CA's staging environment")
+    return f"{kind.value}/{name}" if name else ""
 
 
 def _acme(form: Form, given: Document, path: str, name: str, namespace: str) -> Made:

@@ -35,6 +35,11 @@ class IssuerType(StrEnum):
 ACCOUNT_KEY = "tls.key"
 """Where cert-manager keeps an account's key in its Secret (pkg/acme: PrivateKeySelector)."""
 
+REHEARSAL_ANNOTATION = "certwright.dev/rehearsal-issuer"
+"""On an issuer: the one at which its certificates are rehearsed, ``Kind/name``, or `NO_REHEARSAL`."""
+
+NO_REHEARSAL = "none"
+
 _TLS = ("tls.crt", "tls.key")
 _SECRET_FIELD = re.compile(r"[sS]ecretRef$|^credentialsRef$")
 """How cert-manager names fields that refer to a Secret; it has no other form, except those named below."""
@@ -63,8 +68,16 @@ def issuer_manifest(request: IssuerRequest) -> Manifest:
     metadata: Manifest = {"name": ref.name, "labels": {"app.kubernetes.io/managed-by": "certwright"}}
     if ref.kind is IssuerKind.ISSUER:
         metadata["namespace"] = ref.namespace
+    if request.rehearsal:
+        metadata["annotations"] = {REHEARSAL_ANNOTATION: request.rehearsal}
     spec: Manifest = json.loads(request.spec)
     return {"apiVersion": "cert-manager.io/v1", "kind": ref.kind.value, "metadata": metadata, "spec": spec}
+
+
+def rehearsal_of(issuer: Document | None) -> str:
+    """What an issuer's annotation says, as `IssuerRequest.rehearsal`."""
+    annotations = ((issuer or {}).get("metadata") or {}).get("annotations") or {}
+    return str(annotations.get(REHEARSAL_ANNOTATION) or "").strip()
 
 
 def issuer_type(issuer: Document) -> IssuerType | None:

@@ -279,6 +279,14 @@ def secret_name(hostname: str) -> str:
     return f"{object_name(hostname)}-tls"
 
 
+def rehearsal_name(hostname: str) -> str:
+    """The Certificate and the Secret of a rehearsal.
+
+    In front, since whose a Challenge is shows in what its name begins with. Of at most 62 octets.
+    """
+    return f"rehearsal-{object_name(hostname)}"
+
+
 def client_ca_name(secret: str) -> str:
     """The Secret where Istio looks for the CA of clients' certificates, before the Secret itself."""
     return secret if secret.endswith("-cacert") else f"{secret}-cacert"

@@ -16,11 +16,20 @@ from lifecycle.acceptance import acceptance_findings
 from lifecycle.claims import object_collision, other_claims
 from lifecycle.delegation import delegation_words
 from lifecycle.diagnosis import issuer_status, secret_collision
-from lifecycle.domain import ActionRequired, DnsRecord, IssuerKind, Observation, OnboardingRequest, RoutingStatus
+from lifecycle.domain import (
+    ActionRequired,
+    DnsRecord,
+    IssuerKind,
+    IssuerRef,
+    Observation,
+    OnboardingRequest,
+    RoutingStatus,
+)
 from lifecycle.findings import Finding
 from lifecycle.foresight import Foresight, foreseen
 from lifecycle.issuers import IssuerType, issuer_type, solvers_of
 from lifecycle.platform import Permission, permission_findings
+from lifecycle.rehearsal import stage_finding
 from lifecycle.routing import DnsAnswer, routing_verdict
 from lifecycle.scratch_record import scratch_words
 from lifecycle.solvers import solver_findings
@@ -40,6 +49,7 @@ class PreflightEvidence:
         objects: those that already have the names of ours (Certificate, Gateway, VirtualService).
         unseen: findings that say why something could not be looked at; of the objects of that kind nothing is said.
         issuer_seen: False where the issuer could not be looked at.
+        stage: where it is to be rehearsed, None where it is not; `stage_issuer` is that issuer.
         ahead: what the CA would meet.
     """
 
@@ -47,6 +57,8 @@ class PreflightEvidence:
     gateway_addresses: tuple[str, ...] = ()
     issuer: Document | None = None
     issuer_seen: bool = True
+    stage: IssuerRef | None = None
+    stage_issuer: Document | None = None
     secret: Document | None = None
     objects: tuple[Document | None, ...] = ()
     certificates: tuple[Document, ...] = ()
@@ -82,6 +94,7 @@ def preflight_report(
         *_address(request, evidence),
         *(_issuer(request, evidence) if evidence.issuer_seen else ()),
         *acceptance_findings(request, evidence.issuer, now),
+        *_stage(request, evidence),
         *filter(
             None,
             (
@@ -166,6 +179,11 @@ def _issuer(request: OnboardingRequest, evidence: PreflightEvidence) -> tuple[Fi
         fix=f"kubectl describe {ref.kind.value.lower()} {ref.name}; kubectl get pods -A -l app=cert-manager",
     )
     return (waiting, *unproved)
+
+
+def _stage(request: OnboardingRequest, evidence: PreflightEvidence) -> tuple[Finding, ...]:
+    found = evidence.stage and stage_finding(request, evidence.stage, evidence.stage_issuer)
+    return (found,) if found else ()
 
 
 def _evidence(request: OnboardingRequest, evidence: PreflightEvidence, now: datetime) -> tuple[Observation, ...]:

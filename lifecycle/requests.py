@@ -26,6 +26,7 @@ from lifecycle.domain import (
     IssuerKind,
     IssuerRef,
     OnboardingRequest,
+    Rehearsal,
     Route,
 )
 from lifecycle.names import Hostname, parse_hostname
@@ -96,6 +97,9 @@ class OnboardingDefaults:
         return tuple(sorted({route.namespace for route in self.routes})) or ("default",)
 
 
+_ONBOARDING = ("hostname", "hostnames", "issuer", "routes", "certificate", "tls", "hsts", "target", "rehearsal")
+
+
 def parse_onboarding(
     document: object, *, tenant: str, defaults: OnboardingDefaults
 ) -> OnboardingRequest | tuple[FieldError, ...]:
@@ -104,14 +108,14 @@ def parse_onboarding(
     Fields: `hostnames` (a list; the first names the domain) or `hostname`; `issuer` (a name, or name, kind,
     namespace); `routes` (a list of prefix, service, port, namespace, exact, headers, weight, others,
     timeout_seconds); `certificate` (`certificate_requests.FIELDS`); `tls` (mode, min_protocol, max_protocol, ciphers,
-    client_ca); `hsts` (max_age_seconds, include_subdomains, preload); `target` (istio or gateway-api). The tenant is
-    who the caller proved to be, never a field.
+    client_ca); `hsts` (max_age_seconds, include_subdomains, preload); `target` (istio or gateway-api); `rehearsal`
+    (first, always or never). The tenant is who the caller proved to be, never a field.
     """
     form = _Form()
     if not isinstance(document, Mapping):
         form.refuse("", document, "is not an object", 'send a JSON object: {"hostname": "shop.example.com"}')
         return form.errors
-    form.known(document, "", ("hostname", "hostnames", "issuer", "routes", "certificate", "tls", "hsts", "target"))
+    form.known(document, "", _ONBOARDING)
     hostnames = _hostnames(form, document, defaults)
     issuer = _issuer_ref(form, document, defaults)
     routes = _routes(form, document, defaults)
@@ -119,6 +123,7 @@ def parse_onboarding(
     kind = form.choice(document, "target", GatewayKind, defaults.gateway.kind)
     tls = gateway_requests.tls_settings(form, document)
     hsts = gateway_requests.hsts(form, document)
+    rehearsal = form.choice(document, "rehearsal", Rehearsal, Rehearsal.FIRST)
     if not hostnames or issuer is None or not routes:
         return form.errors
     request = OnboardingRequest(
@@ -130,6 +135,7 @@ def parse_onboarding(
         certificate=certificate,
         tls=tls,
         hsts=hsts,
+        rehearsal=rehearsal,
     )
     gateway_requests.refuse_combinations(form, request)
     return form.errors or request

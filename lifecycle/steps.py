@@ -188,6 +188,8 @@ class IssuerRequest:
         profile: ACME profile, may be empty.
         cert_manager_namespace: where a ClusterIssuer's Secrets lie.
         spec: the issuer's spec as cert-manager has it, a JSON object; Secrets by name only. Empty: by the fields above.
+        rehearsal: the issuer at which its certificates are rehearsed, ``Kind/name``; ``none`` where that is not wished
+            for; empty where nothing was said.
     """
 
     ref: IssuerRef
@@ -198,6 +200,7 @@ class IssuerRequest:
     profile: str = ""
     cert_manager_namespace: str = "cert-manager"
     spec: str = ""
+    rehearsal: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +214,7 @@ class IssuerStatus:
         server: of ACME, the directory's URL; `profile` likewise.
         wildcard: whether it can prove a wildcard.
         solvers: of ACME, as cert-manager has them, a JSON list; no secrets.
+        rehearsal: as `IssuerRequest.rehearsal`.
     """
 
     ref: IssuerRef
@@ -224,6 +228,7 @@ class IssuerStatus:
     profile: str = ""
     wildcard: bool = False
     solvers: str = ""
+    rehearsal: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,6 +294,8 @@ class IssuanceResult:
         order: name of the ACME Order, empty for other issuers.
         renewal_at: the issuer's own renewal time (status.renewalTime).
         ready_seconds: cert-manager's own time, from Certificate creation (or Issuing) to Ready.
+        cause_seen: of a failure, that a look before the next order sees whether its cause is gone.
+        look_at: of a failed renewal, when it is looked again whether its cause is gone.
     """
 
     ready: bool
@@ -299,6 +306,8 @@ class IssuanceResult:
     ready_seconds: float = 0.0
     findings: tuple[Finding, ...] = ()
     evidence: tuple[Observation, ...] = ()
+    cause_seen: bool = False
+    look_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,6 +332,8 @@ class BindingResult:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenewalRequest:
     """See one renewal through: wait for the new certificate, route its challenges, verify the edge.
+
+    One that failed is asked for again by itself where its cause is gone.
 
     Attributes:
         force: set the `Issuing` condition first, as `cmctl renew` does (once; a retry sees the new fingerprint).

@@ -42,7 +42,7 @@ from activities.temporal import (
 from lifecycle import findings, issuers, queues, solvers
 from lifecycle.authorities import Authority, parse_authority
 from lifecycle.diagnosis import said
-from lifecycle.domain import DomainStatus, IssuerRef, OnboardingRequest, Phase
+from lifecycle.domain import DomainStatus, IssuerRef, OnboardingRequest, Phase, Rehearsal
 from lifecycle.issuer_requests import parse_issuer, parse_issuers
 from lifecycle.names import Hostname, issuer_id, parse_hostname, platform_id, restore_id
 from lifecycle.progress import ENDED
@@ -269,7 +269,7 @@ def _show_platform(call: Call, status: PlatformStatus) -> None:
 
 def _issuer_requests(options: argparse.Namespace, settings: DoorSettings) -> tuple[IssuerRequest, ...]:
     document = dict(_file("-f", options.file)) if options.file else {}
-    given = ("name", "kind", "server", "email", "profile", "account_secret", "cert_manager_namespace")
+    given = ("name", "kind", "server", "email", "profile", "account_secret", "cert_manager_namespace", "rehearsal")
     document |= {name: getattr(options, name) for name in given if getattr(options, name)}
     if options.issuer_namespace:
         document["namespace"] = options.issuer_namespace
@@ -473,6 +473,8 @@ def _onboarding_request(options: argparse.Namespace, settings: DoorSettings) -> 
         document["hsts"] = _within(document, "hsts", max_age_seconds=options.hsts)
     if options.target:
         document["target"] = options.target
+    if options.rehearse is not None:
+        document["rehearsal"] = Rehearsal.ALWAYS if options.rehearse else Rehearsal.NEVER
     tenant = options.tenant or settings.tenant
     if not TENANT.fullmatch(tenant):
         fix = "write up to 63 lower-case letters, digits and -"
@@ -1022,6 +1024,7 @@ def _issuer_arguments(place: Any, command: Any) -> None:
     apply.add_argument("--account-secret", help="name of the Secret with the account's key")
     apply.add_argument("--profile", help="ACME profile")
     apply.add_argument("--cert-manager-namespace", default="")
+    apply.add_argument("--rehearsal", metavar="ISSUER", help="where its certificates are rehearsed: NAME, or none")
     status = command(place, "status", "show issuers: ready, account, last error", _issuer_status, _issuer_ref)
     status.add_argument("issuer", nargs="?", metavar="NAME", default="", help="NAME or Issuer/NAME (all)")
     status.add_argument("--issuer-namespace", default="", help="of an Issuer (the gateway's)")
@@ -1060,6 +1063,8 @@ def _domain_arguments(commands: Any, command: Any) -> None:
     onboard.add_argument("--client-ca", metavar="SECRET", help="with ca.crt, in the gateway's namespace")
     onboard.add_argument("--hsts", type=int, metavar="SECONDS", help="tell browsers to remember HTTPS for so long")
     onboard.add_argument("--target", help="istio or gateway-api (CERTWRIGHT_GATEWAY_KIND)")
+    words = "have it from the issuer's counterpart before it is ordered (until the issuer has issued one here)"
+    onboard.add_argument("--rehearse", action=argparse.BooleanOptionalAction, help=words)
     onboard.add_argument("--tenant", default="", help="whose it is (CERTWRIGHT_TENANT)")
     onboard.add_argument("--again", action="store_true", help="begin anew although it was retired")
     onboard.add_argument("--wait", action="store_true", help="until it is active, or somebody must act")

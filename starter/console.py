@@ -18,6 +18,7 @@ from rich.text import Text
 
 from lifecycle.domain import DomainStatus
 from lifecycle.findings import Finding
+from lifecycle.issuers import NO_REHEARSAL
 from lifecycle.requests import FieldError
 from lifecycle.solvers import Explanation
 from lifecycle.solvers import words as solver_words
@@ -153,6 +154,8 @@ def issuer(status: IssuerStatus) -> list[object]:
         details = [status.type, status.server, f"profile {status.profile}" if status.profile else ""]
         details.append("proves wildcards" if status.wildcard else "proves no wildcards")
         lines.append(f"  {', '.join(one for one in details if one)}")
+    if status.rehearsal:
+        lines.append(f"  rehearsed at {status.rehearsal}" if status.rehearsal != NO_REHEARSAL else "  not rehearsed")
     for number, one in enumerate(json.loads(status.solvers or "[]")):
         selector = one.get("selector") or {}
         parts = [f"{name} {', '.join(selector[name])}" for name in ("dnsNames", "dnsZones") if selector.get(name)] + [

@@ -14,7 +14,7 @@ from typing import Any
 from lifecycle import gateway_requests
 from lifecycle.certificate_details import KeyEncoding, KeyUsage, RotationPolicy
 from lifecycle.certificate_requests import MIN_DURATION_SECONDS, MIN_RENEW_BEFORE_SECONDS
-from lifecycle.domain import DomainStatus, GatewayKind, KeyAlgorithm, Phase, TlsMode, TlsVersion
+from lifecycle.domain import DomainStatus, GatewayKind, KeyAlgorithm, Phase, Rehearsal, TlsMode, TlsVersion
 from lifecycle.requests import MAX_HOSTNAMES, MAX_ROUTES, FieldError
 from starter.domains import LARGEST_PAGE, DomainPage, DomainView
 from starter.shown import schemas
@@ -197,6 +197,13 @@ _REQUEST = {
             "type": "string",
             "enum": [one.value for one in GatewayKind],
             "description": "Objects that tell the gateway what to serve; the portal's default where it is missing.",
+        },
+        "rehearsal": {
+            "type": "string",
+            "enum": [one.value for one in Rehearsal],
+            "default": Rehearsal.FIRST.value,
+            "description": "Whether the certificate is first had from the issuer's counterpart (of Let's Encrypt its "
+            "staging environment): until the issuer has issued one here, always, or never.",
         },
         "certificate": {
             "type": "object",

@@ -86,13 +86,14 @@ def providers(settings: Settings, cluster: DynamicClient | None, temporal: Clien
         identity_file=settings.backup_identity_file,
         keep=settings.backup_keep,
     )
+    looking = PreflightActivities(cluster, preflight)
     return (
         reservations,
-        PreflightActivities(cluster, preflight),
+        looking,
         CertificateActivities(cluster),
         GatewayActivities(cluster),
         EdgeActivities(cluster, edge),
-        RenewalActivities(cluster, edge),
+        RenewalActivities(cluster, edge, looking),
         IssuerActivities(cluster),
         PlatformActivities(cluster, platform),
         AdditionActivities(cluster),

@@ -354,7 +354,9 @@ class DomainOnboarding:
         if not result.ready or result.secret is None:
             self._note_line("certificate", result.findings[0].problem if result.findings else "nothing came of it")
             self._show(certificate=CertificateStatus.FAILED, order=result.order)
-            await self._failed(Phase.PREFLIGHT, result.findings, "the certificate was not issued")
+            await self._failed(
+                Phase.PREFLIGHT, result.findings, "the certificate was not issued", soon=result.cause_seen
+            )
             return
         self._note_line(
             "certificate", f"{result.secret.fingerprint} until {result.secret.not_after:%Y-%m-%d %H:%M} UTC"
@@ -408,12 +410,14 @@ class DomainOnboarding:
         )
         self._cycle_over = True
 
-    async def _failed(self, phase: Phase, found: tuple[findings.Finding, ...], step: str) -> None:
+    async def _failed(
+        self, phase: Phase, found: tuple[findings.Finding, ...], step: str, *, soon: bool = False
+    ) -> None:
         """Wait before the step is made again; suspended when it has failed too often."""
         now = workflow.now()
         failures = self._state.failures + 1
-        paced = pacing.next_binding if phase is Phase.BINDING else pacing.next_attempt
-        retry_at = paced(failures, now)
+        binding = phase is Phase.BINDING
+        retry_at = pacing.next_binding(failures, now) if binding else pacing.next_attempt(failures, now, soon=soon)
         self._state = dataclasses.replace(self._state, failures=failures, failed_at=now, retry_at=retry_at)
         self._show(phase=phase, findings=found)
         if retry_at is None:
@@ -527,7 +531,7 @@ class DomainOnboarding:
             phase=Phase.ACTIVE,
             certificate=CertificateStatus.EXPIRED if seen.level is Level.EXPIRED else CertificateStatus.VALID,
             findings=said,
-            next_check_at=max(seen.look_at, now),
+            next_check_at=max(min(seen.look_at, issuance.look_at or seen.look_at), now),
             step="active, but its certificate was not renewed" if seen.level > Level.WAIT else "active",
         )
 

@@ -14,8 +14,9 @@ import httpx
 from temporalio.testing import ActivityEnvironment
 
 from activities.edge import EdgeSettings
+from activities.preflight import PreflightSettings
 from lab.cluster import GATEWAY_ADDRESSES, Lab
-from lifecycle import manifests
+from lifecycle import issuers, manifests
 from lifecycle.domain import IssuerRef, OnboardingRequest, Route
 from lifecycle.steps import CertificateTarget, IssuerRequest
 
@@ -45,14 +46,17 @@ def point_here(lab: Lab, *hostnames: str, addresses: tuple[str, ...] = GATEWAY_A
         lab.dns.set(hostname, "A", addresses)
 
 
-async def issuer(lab: Lab) -> None:
-    """A ClusterIssuer of these tests."""
-    wanted = IssuerRequest(ref=ISSUER, server=lab.acme_directory, ca_bundle=lab.acme_ca.read_text())
-    await lab.apply_when_answered(manifests.acme_issuer(wanted))
+async def issuer(lab: Lab, ref: IssuerRef = ISSUER, *, rehearsal: str = "") -> None:
+    """A ClusterIssuer of these tests, with an account of its own; `rehearsal` as its annotation has it."""
+    wanted = IssuerRequest(ref=ref, server=lab.acme_directory, ca_bundle=lab.acme_ca.read_text())
+    document = manifests.acme_issuer(wanted)
+    if rehearsal:
+        document["metadata"]["annotations"] = {issuers.REHEARSAL_ANNOTATION: rehearsal}
+    await lab.apply_when_answered(document)
     await lab.until(
         "/apis/cert-manager.io/v1/clusterissuers",
         lambda item: (
-            item["metadata"]["name"] == ISSUER.name
+            item["metadata"]["name"] == ref.name
             and any(
                 condition["type"] == "Ready" and condition["status"] == "True"
                 for condition in (item.get("status") or {}).get("conditions") or []
@@ -68,6 +72,21 @@ async def edge_settings(lab: Lab) -> EdgeSettings:
         root = (await client.get(f"{lab.acme_management}/roots/0")).content
     return EdgeSettings(
         roots_pem=root, http_port=lab.http_port, https_port=lab.https_port, allowed_networks=("127.0.0.0/8",)
+    )
+
+
+def preflight_settings(lab: Lab, **more: Any) -> PreflightSettings:
+    """How the lab's customers' names are looked up."""
+    return PreflightSettings(
+        **{
+            "nameservers": (lab.dns_address,),
+            "timeout_seconds": 1.0,
+            "http_port": lab.http_port,
+            "http_timeout_seconds": 1.0,
+            "allowed_networks": ("127.0.0.0/8",),
+            "authority_port": int(lab.dns_address.rpartition(":")[2]),
+            **more,
+        }
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from kubernetes.aio.dynamic import DynamicClient
@@ -14,11 +15,13 @@ from activities import kubernetes, renewals
 from activities.certificates import CertificateActivities
 from activities.edge import EdgeActivities, EdgeSettings
 from activities.gateways import GatewayActivities, gateway_addresses
+from activities.issuance import ACME
+from activities.preflight import PreflightActivities
 from activities.renewals import RenewalActivities
 from lab.api import MERGE_PATCH
 from lab.cluster import GATEWAY_ADDRESSES, Lab
 from lab.loadbalancer import Address, Fault
-from lifecycle import manifests, names
+from lifecycle import manifests, names, pacing
 from lifecycle.domain import CertificateFacts, GatewayTarget, Route
 from lifecycle.steps import EdgeReport, RenewalRequest
 from tests.activities import domains
@@ -34,6 +37,11 @@ SETTLED = 2.0
 @pytest.fixture(scope="module")
 async def settings(issuing: Lab) -> EdgeSettings:
     return await domains.edge_settings(issuing)
+
+
+@pytest.fixture(scope="module")
+def preflight(issuing: Lab, admin: DynamicClient) -> PreflightActivities:
+    return PreflightActivities(admin, domains.preflight_settings(issuing))
 
 
 @pytest.fixture(scope="module")
@@ -194,9 +202,9 @@ async def test_a_load_balancer_that_is_given_by_name_is_looked_up(issuing: Lab, 
 
 
 async def test_a_renewal_by_hand_is_seen_on_every_address_and_made_once(
-    secret: CertificateFacts, admin: DynamicClient, settings: EdgeSettings
+    secret: CertificateFacts, admin: DynamicClient, settings: EdgeSettings, preflight: PreflightActivities
 ) -> None:
-    renew = RenewalActivities(admin, settings)
+    renew = RenewalActivities(admin, settings, preflight)
     asked = RenewalRequest(request=TARGET.request, current_fingerprint=secret.fingerprint, force=True)
     result = await domains.run(renew.see_renewal_through, asked)
     assert result.issuance.findings == ()
@@ -218,37 +226,61 @@ async def test_a_renewal_by_hand_is_seen_on_every_address_and_made_once(
 
 @pytest.mark.usefixtures("secret")
 async def test_a_renewal_that_has_not_begun_is_told(
-    admin: DynamicClient, settings: EdgeSettings, gateways: GatewayActivities, monkeypatch: pytest.MonkeyPatch
+    admin: DynamicClient,
+    settings: EdgeSettings,
+    preflight: PreflightActivities,
+    gateways: GatewayActivities,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(renewals, "_BEGINS_WITHIN", 1.0)
     now = (await domains.run(gateways.inspect_secret, TARGET)).secret
     assert now is not None
     asked = RenewalRequest(request=TARGET.request, current_fingerprint=now.fingerprint)
-    result = await domains.run(RenewalActivities(admin, settings).see_renewal_through, asked)
+    renew = RenewalActivities(admin, settings, preflight)
+    result = await domains.run(renew.see_renewal_through, asked)
     assert not result.issuance.ready
     assert [finding.code for finding in result.issuance.findings] == ["CW1605"]
     assert result.edge is None
 
 
 @pytest.mark.usefixtures("secret")
-async def test_a_renewal_that_fails_says_why_and_the_old_certificate_stays(
-    issuing: Lab, admin: DynamicClient, settings: EdgeSettings, gateways: GatewayActivities
+async def test_a_renewal_that_fails_says_why_the_old_certificate_stays_and_it_is_asked_for_when_the_cause_is_gone(
+    issuing: Lab,
+    admin: DynamicClient,
+    settings: EdgeSettings,
+    preflight: PreflightActivities,
+    gateways: GatewayActivities,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Last of this file: cert-manager waits an hour after it, except for who asks by hand."""
+    """Last of this file: cert-manager itself waits an hour after it. Of our minute only the length is changed."""
     before = (await domains.run(gateways.inspect_secret, TARGET)).secret
     assert before is not None
     asked = RenewalRequest(request=TARGET.request, current_fingerprint=before.fingerprint, force=True)
-    renew = RenewalActivities(admin, settings)
+    renew = RenewalActivities(admin, settings, preflight)
     domains.point_here(issuing, HOSTNAMES[1], addresses=("127.0.0.9",))
+    waiting = dataclasses.replace(asked, force=False)
     try:
         failed = await domains.run(renew.see_renewal_through, asked)
-        again = await domains.run(renew.see_renewal_through, dataclasses.replace(asked, force=False))
+        early = await domains.run(renew.see_renewal_through, waiting)
+        monkeypatch.setattr(pacing, "PAUSES", (timedelta(seconds=1),) * 3)
+        await asyncio.sleep(1)
+        orders = await kubernetes.listed(admin, ACME, "Order", TARGET.request.gateway.namespace)
+        still = await domains.run(renew.see_renewal_through, waiting)
+        assert orders == await kubernetes.listed(admin, ACME, "Order", TARGET.request.gateway.namespace)
     finally:
         domains.point_here(issuing, HOSTNAMES[1])
-    for result in (failed, again):
+    for result in (failed, early, still):
         assert not result.issuance.ready
-        assert result.issuance.findings[0].code == "CW1303"
-        assert result.issuance.findings[0].subject == HOSTNAMES[1]
+        (challenge,) = (one for one in result.issuance.findings if one.code == "CW1303")
+        assert challenge.subject == HOSTNAMES[1]
+        assert result.issuance.look_at is not None
+        assert result.issuance.look_at > datetime.now(UTC) - timedelta(seconds=30)
+    assert early.issuance.findings[0].code == "CW1303"
+    assert still.issuance.findings[0].code == "CW1102"  # what stands against it goes before what failed then
     assert (await domains.run(gateways.inspect_secret, TARGET)).secret == before
-    mended = await domains.run(renew.see_renewal_through, asked)
+    mended = await domains.run(renew.see_renewal_through, waiting)
     assert mended.issuance.ready
+    assert mended.issuance.secret is not None
+    assert mended.issuance.secret.fingerprint != before.fingerprint
+    assert mended.edge is not None
+    assert mended.edge.serving

@@ -7,13 +7,12 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from kubernetes.aio.dynamic import DynamicClient
 
 from activities import kubernetes, lookups, resolving
-from activities.preflight import PreflightActivities, PreflightSettings
+from activities.preflight import PreflightActivities
 from lab.accounts import service_account_kubeconfig
 from lab.api import Json
 from lab.cluster import GATEWAY_ADDRESSES, Lab
@@ -24,6 +23,7 @@ from lifecycle.platform import Permission, required_permissions
 from lifecycle.routing import Lookup
 from lifecycle.steps import PreflightReport
 from tests.activities import domains
+from tests.activities.domains import preflight_settings as settings
 
 REQUEST = domains.request("ahead.h1.test", "www.ahead.h1.test")
 
@@ -32,20 +32,6 @@ REQUEST = domains.request("ahead.h1.test", "www.ahead.h1.test")
 def preflight(issuing: Lab, admin: DynamicClient) -> PreflightActivities:
     domains.point_here(issuing, *REQUEST.hostnames)
     return PreflightActivities(admin, settings(issuing))
-
-
-def settings(lab: Lab, **more: Any) -> PreflightSettings:
-    return PreflightSettings(
-        **{
-            "nameservers": (lab.dns_address,),
-            "timeout_seconds": 1.0,
-            "http_port": lab.http_port,
-            "http_timeout_seconds": 1.0,
-            "allowed_networks": ("127.0.0.0/8",),
-            "authority_port": int(lab.dns_address.rpartition(":")[2]),
-            **more,
-        }
-    )
 
 
 def codes(report: PreflightReport) -> list[str]:

@@ -33,7 +33,7 @@ from activities.review import ReviewActivities
 from lab.api import ApiError, Json
 from lab.cluster import GATEWAY_ADDRESSES, Lab
 from lab.loadbalancer import Address, Fault
-from lifecycle import manifests, names, queues, x509
+from lifecycle import manifests, names, queues, rehearsal, x509
 from lifecycle.domain import CertificateFacts, IssuerRef, OnboardingRequest, Route
 from lifecycle.findings import Finding
 from lifecycle.steps import FleetReviewReport, FleetReviewRequest, Wake
@@ -220,6 +220,25 @@ async def test_a_domain_that_recorded_another_certificate_is_woken_with_the_new_
     (wake,) = await wakes(temporal, domain.hostname)
     assert domain.facts.fingerprint == wake.fingerprint
     assert "another certificate" in wake.reason
+
+
+async def test_a_rehearsal_is_no_domains_certificate(
+    lab: Lab, hands: ReviewActivities, temporal: Client, domain: Domain
+) -> None:
+    await attend(temporal, domain.hostname, NotAfter=domain.facts.not_after)
+    before = await review(hands)
+    await lab.apply(rehearsal.shadow(domain.request, domain.request.issuer))
+    shadow = names.rehearsal_name(domain.hostname)
+    namespace = "/apis/cert-manager.io/v1/namespaces/istio-system/certificates"
+    await lab.until(namespace, ready(shadow))
+    try:
+        after = await review(hands)
+    finally:
+        await lab.api.call("DELETE", f"{namespace}/{shadow}")
+        await lab.api.call("DELETE", f"/api/v1/namespaces/istio-system/secrets/{shadow}")
+    assert (after.certificates, after.ours) == (before.certificates, before.ours)
+    assert domain.hostname not in after.woken
+    assert about(after, shadow) == []
 
 
 async def test_an_edge_that_serves_another_certificate_is_stale_and_wakes_its_domain_once(

@@ -163,6 +163,7 @@ async def issuers(world: World) -> dict[str, dict[str, Any]]:
                     ],
                 },
                 {"name": "i4e-http", **acme},
+                {"name": "i4e-rehearsed", **acme, "rehearsal": "i4e-http"},
                 {
                     "name": "i4e-gateway",
                     **acme,
@@ -209,6 +210,7 @@ async def test_issuers_get_ready_and_tell_what_they_prove(world: World, issuers:
     assert {name: one["wildcard"] for name, one in issuers.items()} == {
         "i4e-acme": True,
         "i4e-http": False,
+        "i4e-rehearsed": False,
         "i4e-gateway": False,
         "i4e-made": True,
         "i4e-given": True,
@@ -221,6 +223,22 @@ async def test_issuers_get_ready_and_tell_what_they_prove(world: World, issuers:
     assert (code, result["number"]) == (0, 1)
     code, result, _ = await world.run("issuer", "explain", "*.i4.test", "--issuer", "i4e-acme")
     assert (code, result["number"]) == (1, -1)
+
+
+@pytest.mark.usefixtures("issuers")
+async def test_a_new_issuers_first_certificate_is_rehearsed_and_the_second_is_not(world: World) -> None:
+    """From the command line to the edge; the first order is the counterpart's, which has an account of its own."""
+    for hostname, rehearsed in (("rehearsed.i4.test", 1), ("known.i4.test", 0)):
+        point_here(world.lab, hostname)
+        status = await onboarded(world, "i4e-rehearsed", hostname)
+        lines = [one["detail"] for one in status["evidence"] if one["step"] == "rehearsal"]
+        assert len(lines) == rehearsed
+        assert all(line.startswith("rehearsed at ClusterIssuer i4e-http: ") for line in lines)
+        assert len(await orders(world.lab, hostname)) == 1
+        shadow = names.rehearsal_name(hostname)
+        assert sum(name.startswith(shadow) for name in world.play.orders.values()) == rehearsed
+        secrets = await world.lab.api.call("GET", "/api/v1/namespaces/istio-system/secrets")
+        assert not any(one["metadata"]["name"].startswith(shadow) for one in secrets["items"])
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from lifecycle import acceptance
 from lifecycle.acceptance import IssuerTraits
-from lifecycle.domain import IssuerRef, OnboardingRequest
+from lifecycle.domain import IssuerRef, OnboardingRequest, Rehearsal
 from lifecycle.issuers import IssuerType
 from lifecycle.requests import parse_onboarding
 from lifecycle.steps import IssuerStatus
@@ -138,6 +138,22 @@ def test_a_plain_request_for_few_names_depends_on_no_issuer() -> None:
     assert not acceptance.depends_on_issuer(asked())
     assert not acceptance.depends_on_issuer(asked(names=25))
     assert acceptance.depends_on_issuer(asked(names=26))
+
+
+def test_what_is_to_be_rehearsed_needs_an_issuer_that_says_where() -> None:
+    request = dataclasses.replace(asked(), rehearsal=Rehearsal.ALWAYS)
+    assert acceptance.depends_on_issuer(request)
+    assert codes(request, LE) == ["CW1260"]
+    assert codes(request, dataclasses.replace(LE, rehearses=True)) == []
+    assert codes(dataclasses.replace(request, rehearsal=Rehearsal.FIRST), LE) == []
+
+
+@pytest.mark.parametrize(("said", "rehearses"), [("", False), ("none", False), ("ClusterIssuer/le-staging", True)])
+def test_where_an_issuer_is_rehearsed_is_read_alike_too(said: str, rehearses: bool) -> None:
+    metadata = {"name": "le", "annotations": {"certwright.dev/rehearsal-issuer": said}}
+    status = IssuerStatus(ref=IssuerRef(name="le"), step="inspect", ready=True, type="", rehearsal=said)
+    assert acceptance.traits_in({"metadata": metadata}).rehearses is rehearses
+    assert acceptance.traits_of(status).rehearses is rehearses
 
 
 def test_an_issuer_is_read_alike_from_its_document_and_from_what_a_worker_saw() -> None:

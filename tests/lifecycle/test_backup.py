@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from lifecycle import backup, names, x509
 from lifecycle.backup import BackupManifest
 from lifecycle.manifests import DOMAIN_ANNOTATION, Manifest
+from lifecycle.rehearsal import SHADOW_LABEL
 from lifecycle.steps import BackupItem
 
 NOW = datetime(2026, 3, 1, 12, 30, 45, tzinfo=UTC)
@@ -110,6 +111,13 @@ def test_a_wanted_secret_that_is_not_there_is_told() -> None:
     assert missing.code == "CW1705"
     assert "Certificate edge/shop" in missing.problem
     assert backup.missing_secrets(wanted, [tls_secret("shop-tls")]) == ()
+
+
+def test_a_rehearsals_certificate_and_its_secret_do_not_belong() -> None:
+    shadow = made("Certificate", "rehearsal-shop", spec={"secretName": "rehearsal-shop"})
+    shadow["metadata"]["labels"] = {SHADOW_LABEL: "true"}
+    assert not backup.belongs(shadow)
+    assert backup.wanted_secrets([shadow], [], [], cluster_namespace="cert-manager") == ()
 
 
 def test_a_challenges_route_does_not_belong_and_a_domains_routes_do() -> None:

@@ -260,6 +260,68 @@ def test_several_issuers_are_one_file() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("said", "fields", "expected"),
+    [
+        (None, {}, ""),
+        ("le-staging", {}, "ClusterIssuer/le-staging"),
+        ("clusterissuer/le-staging", {}, "ClusterIssuer/le-staging"),
+        ({"name": "le-staging"}, {}, "ClusterIssuer/le-staging"),
+        ("le-staging", {"kind": "Issuer", "namespace": "shop"}, "Issuer/le-staging"),
+        ({"name": "le", "kind": "ClusterIssuer"}, {"kind": "Issuer", "namespace": "shop"}, "ClusterIssuer/le"),
+        ("none", {}, "none"),
+    ],
+)
+def test_an_issuer_says_where_its_certificates_are_rehearsed(said: Any, fields: dict[str, Any], expected: str) -> None:
+    request = parsed(acme(rehearsal=said, **fields))
+    assert request.rehearsal == expected
+    annotations = issuer_manifest(request)["metadata"].get("annotations")
+    assert annotations == ({"certwright.dev/rehearsal-issuer": expected} if expected else None)
+
+
+@pytest.mark.parametrize(
+    ("said", "field", "part"),
+    [
+        ("le", "rehearsal", "is the issuer itself"),
+        ("Issuer/le-staging", "rehearsal.kind", "a ClusterIssuer is used from all"),
+        ("Le Staging", "rehearsal.name", "is not an issuer's name"),
+        ("Secret/le", "rehearsal.kind", "is none of"),
+        (True, "rehearsal.name", "is not a text"),
+        ({"name": "x", "namespace": "y"}, "rehearsal.namespace", "is not a known field"),
+    ],
+)
+def test_an_issuer_that_cannot_rehearse_is_refused(said: Any, field: str, part: str) -> None:
+    assert part in refused(acme(rehearsal=said))[field]
+
+
+STAGING = {"name": "stage", "server": "letsencrypt-staging"}
+IN_SHOP = {"kind": "Issuer", "namespace": "shop"}
+
+
+@pytest.mark.parametrize(
+    ("first", "beside", "expected", "hinted"),
+    [
+        (acme(), STAGING, "ClusterIssuer/stage", False),
+        (acme(**IN_SHOP), STAGING, "ClusterIssuer/stage", False),
+        (acme(**IN_SHOP), {**STAGING, **IN_SHOP}, "Issuer/stage", False),
+        (acme(**IN_SHOP), {**STAGING, **IN_SHOP, "namespace": "other"}, "", True),
+        (acme(), {**STAGING, **IN_SHOP}, "", True),
+        (acme(rehearsal="other"), STAGING, "ClusterIssuer/other", False),
+        (acme(rehearsal="none"), STAGING, "none", False),
+        (acme(), {"name": "x", "selfsigned": {}}, "", True),
+        (acme(server="https://ca.example/dir"), STAGING, "", False),
+    ],
+)
+def test_lets_encrypt_is_rehearsed_at_the_staging_issuer_beside_it_or_it_is_said_how(
+    first: dict[str, Any], beside: dict[str, Any], expected: str, hinted: bool
+) -> None:
+    request, _ = parse_issuers({"issuers": [first, beside]})
+    assert isinstance(request, IssuerRequest)
+    assert request.rehearsal == expected
+    hint = issuer_requests.unrehearsed(request)
+    assert (hint is not None and (hint.code, hint.severity.value) == ("CW1261", "note")) is hinted
+
+
 def test_every_secret_of_a_provider_has_a_usual_key() -> None:
     assert all(field.key for _, fields in DNS01.values() for field in fields if field.kind is Kind.SECRET)
 

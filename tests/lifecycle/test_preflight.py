@@ -78,6 +78,8 @@ UNSEEN = findings.RESOURCE_KIND_MISSING.found(subject="Certificate", problem="It
         ({"certificates": (OTHER_CERTIFICATE,)}, True, ["CW1502"]),
         ({"denied": (Permission("watch", "acme.cert-manager.io", "challenges"),)}, False, ["CW1801"]),
         ({"unseen": (UNSEEN, UNSEEN)}, False, ["CW1804"]),
+        ({"stage": IssuerRef(name="le-staging"), "stage_issuer": ISSUER}, True, []),
+        ({"stage": IssuerRef(name="le-staging")}, False, ["CW1260"]),
     ],
 )
 def test_what_stands_against_an_order(changes: dict[str, Any], may_proceed: bool, codes: list[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifecycle.domain import IssuerKind, IssuerRef, KeyAlgorithm, OnboardingRequest, Route
+from lifecycle.domain import IssuerKind, IssuerRef, KeyAlgorithm, OnboardingRequest, Rehearsal, Route
 from lifecycle.requests import OnboardingDefaults, parse_onboarding, parse_platform
 from lifecycle.steps import PlatformRequest
 
@@ -242,3 +242,17 @@ def test_all_problems_of_a_platform_come_at_once() -> None:
         "monitoring_labels.a b",
         "monitoring_labels.d",
     }
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [(None, Rehearsal.FIRST), ("first", Rehearsal.FIRST), ("Always", Rehearsal.ALWAYS), ("never", Rehearsal.NEVER)],
+)
+def test_a_request_says_whether_it_is_rehearsed(said: str | None, expected: Rehearsal) -> None:
+    document = {"hostname": "shop.example.com", **({"rehearsal": said} if said else {})}
+    defaults = OnboardingDefaults(issuer=IssuerRef(name="le"), routes=(Route(prefix="/", service="web", port=80),))
+    request = parse_onboarding(document, tenant="acme", defaults=defaults)
+    assert isinstance(request, OnboardingRequest)
+    assert request.rehearsal is expected
+    (error,) = parse_onboarding({**document, "rehearsal": "once"}, tenant="acme", defaults=defaults)
+    assert (error.field, error.fix) == ("rehearsal", "write one of first, always, never")

@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from temporalio.client import Client, WithStartWorkflowOperation, WorkflowFailur
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError
 
-from lifecycle import findings, names, progress, queues
+from lifecycle import findings, names, progress, queues, rehearsal
 from lifecycle.domain import DomainStatus, IssuerRef, OnboardingRequest, Phase, RoutingStatus
 from lifecycle.steps import (
     BackupRequest,
@@ -143,6 +144,16 @@ async def domain_issued_at_the_second_try(stage: Stage) -> None:
     await stage.seen(active)
 
 
+async def domain_whose_rehearsal_failed(stage: Stage) -> None:
+    cause = findings.CHALLENGE_FAILED.found(subject=stage.asked.hostname, problem="404 seen.", fix="Mend it.")
+    failed = IssuanceResult(ready=False, findings=(cause,), cause_seen=True)
+    stage.world.script["issue_certificate"] = [rehearsal.failed(stage.asked, IssuerRef(name="staging"), failed)]
+    await stage.onboard()
+    await stage.seen(waits)
+    await stage.handle.execute_update(DomainOnboarding.check_now, _TENANT)
+    await stage.seen(active)
+
+
 async def domain_bound_at_the_second_try(stage: Stage) -> None:
     stage.world.script["verify_edge"] = [stage.world.edge(stage.asked, problem="connection refused")]
     await stage.onboard()
@@ -191,6 +202,20 @@ async def domain_not_renewed_and_stale(stage: Stage) -> None:
     stage.world.script["verify_edge"] = [stage.world.edge(stage.asked, problem="serves another certificate")]
     await stage.handle.execute_update(DomainOnboarding.check_now, _TENANT)
     await stage.handle.execute_update(DomainOnboarding.check_now, _TENANT)
+    await stage.seen(active)
+
+
+async def domain_renewed_when_its_cause_was_gone(stage: Stage) -> None:
+    await stage.onboard()
+    await stage.seen(active)
+    failed = findings.CHALLENGE_FAILED.found(subject=stage.asked.hostname, problem="404 seen.", fix="Mend it.")
+    look_at = await stage.world.now() + timedelta(seconds=3)
+    stage.world.script["see_renewal_through"] = [
+        RenewalResult(issuance=IssuanceResult(ready=False, findings=(failed,), look_at=look_at))
+    ]
+    await stage.handle.execute_update(DomainOnboarding.renew_now, _TENANT)
+    await stage.seen(lambda status: active(status) and bool(status.findings))
+    await asyncio.sleep(4)
     await stage.seen(active)
 
 
@@ -260,12 +285,14 @@ SCENES: tuple[Callable[[Stage], Awaitable[None]], ...] = (
     domain_refused,
     domain_waits_for_the_customer,
     domain_issued_at_the_second_try,
+    domain_whose_rehearsal_failed,
     domain_bound_at_the_second_try,
     domain_with_broken_surroundings,
     domain_cancelled_while_it_is_issued,
     domain_retired,
     domain_renewed,
     domain_not_renewed_and_stale,
+    domain_renewed_when_its_cause_was_gone,
     platform_installed,
     platform_rolled_back,
     platform_additions_taken_back,

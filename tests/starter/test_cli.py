@@ -14,6 +14,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from lifecycle import findings
+from lifecycle.domain import Rehearsal
 from lifecycle.steps import (
     ChangeKind,
     IssuerStatus,
@@ -316,6 +317,20 @@ async def test_a_wildcard_is_taken_where_its_issuer_proves_it(run: Run, world: W
     code, out, err = await run("onboard", f"*.{hostname}", *ROUTE, "--wait", "--json")
     assert code == 0, err
     assert json.loads(out)["hostname"] == f"*.{hostname}"
+
+
+async def test_a_rehearsal_is_asked_for_where_the_issuer_says_where(run: Run, world: World, hostname: str) -> None:
+    code, _, err = await run("onboard", hostname, *ROUTE, "--rehearse")
+    assert (code, "[CW1260]" in err) == (2, True)
+    code, _, err = await run("onboard", hostname, *ROUTE, "--no-rehearse", "--wait")
+    assert code == 0, err
+    world.rehearsal = "ClusterIssuer/stage"
+    code, _, err = await run("onboard", f"www.{hostname}", *ROUTE, "--rehearse", "--wait")
+    assert code == 0, err
+    asked = [one.rehearsal for one in world.arguments["check_preflight"]]
+    assert asked == [Rehearsal.NEVER, Rehearsal.ALWAYS]
+    code, out, _ = await run("issuer", "status", "letsencrypt")
+    assert (code, "rehearsed at ClusterIssuer/stage" in out) == (0, True)
 
 
 async def test_a_backup_is_written_and_put_back(run: Run, world: World) -> None:

@@ -438,6 +438,16 @@ async def test_what_the_issuer_would_refuse_is_refused_before_anything_starts(
     assert not await exists(server.client, hostname)
 
 
+async def test_a_rehearsal_is_refused_where_the_issuer_has_nowhere_for_it(
+    door: Door, world: World, hostname: str
+) -> None:
+    document = {"hostname": hostname, "rehearsal": "always"}
+    (error,) = described(await door.call("POST", "/v1/domains", json=document), "post", "/v1/domains")["errors"]
+    assert (error["field"], error["code"]) == ("rehearsal", "CW1260")
+    world.rehearsal = "ClusterIssuer/stage"
+    assert (await door.call("POST", "/v1/domains", json=document)).status_code == 201
+
+
 async def test_what_is_the_operators_is_refused_to_a_tenant(door: Door) -> None:
     wanted = {"secret_template": {"labels": {"copy": "everywhere"}}, "keystores": {"jks": {"secret": "root-ca"}}}
     response = await door.call("POST", "/v1/domains", json={"hostname": "a.example.com", "certificate": wanted})

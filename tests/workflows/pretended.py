@@ -92,6 +92,7 @@ class World:
         self.dns01 = False
         self.directory = "https://acme.example/directory"
         self.profile = ""
+        self.rehearsal = ""
         self.issued = 0
         self.calls: list[str] = []
         self.arguments: dict[str, list[Any]] = defaultdict(list)
@@ -234,6 +235,7 @@ class World:
                         type="acme",
                         server=self.directory,
                         profile=self.profile,
+                        rehearsal=self.rehearsal,
                         account="acct/1",
                         wildcard=self.dns01,
                         solvers='[{"dns01": {"rfc2136": {"nameserver": "ns1:53"}}}]' if self.dns01 else "[]",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
@@ -272,6 +273,28 @@ async def test_a_failed_issuance_is_undone_and_paced_for_the_ca(world: World) ->
     assert findings.DOMAIN_SUSPENDED.code == status.findings[0].code
 
 
+async def test_an_order_whose_cause_is_seen_to_be_gone_is_made_after_1_10_and_100_minutes(world: World) -> None:
+    mendable = dataclasses.replace(REFUSED_BY_CA, cause_seen=True)
+    world.script["issue_certificate"] = [lambda _: mendable]
+    handle, client = await start(world), world.environment.client
+    await seen(client, handle.id, lambda status: status.certificate is CertificateStatus.FAILED)
+    for number, minutes in enumerate((1, 10, 100), start=1):
+        await seen(client, handle.id, lambda status: status.next_check_at is not None)
+        await world.sleep(timedelta(minutes=minutes * 0.8))
+        assert world.calls.count("issue_certificate") == number
+        if minutes == 100:  # looked at in time, and not clean: nothing is ordered
+            world.script["check_preflight"] = [lambda _: NOT_POINTED]
+        await world.sleep(timedelta(minutes=minutes * 0.3))
+        if minutes < 100:
+            await until(lambda number=number: world.calls.count("issue_certificate") == number + 1)
+    await until(lambda: world.calls.count("check_preflight") >= 4)
+    assert world.calls.count("issue_certificate") == 3
+    world.script.clear()
+    await latest(world, handle).execute_update(DomainOnboarding.check_now, "acme")
+    status = await seen(client, handle.id, in_phase(Phase.ACTIVE))
+    assert status.findings == ()
+
+
 async def test_a_binding_that_the_edge_does_not_serve_is_undone_and_made_again(world: World) -> None:
     bad = world.edge(request("shop.example.com"), problem="connection refused")
     world.script["verify_edge"] = [bad]
@@ -389,6 +412,29 @@ async def test_a_renewal_that_does_not_come_is_told_by_fractions_of_the_life_lef
     await world.sleep(window)
     status = await seen(client, handle.id, lambda status: status.renewals > 0 and not status.findings)
     assert CertificateStatus.VALID is status.certificate
+
+
+async def test_a_failed_renewal_is_looked_at_when_the_activity_says_and_not_a_twentieth_of_the_rest_later(
+    world: World,
+) -> None:
+    handle, client = await active(world), world.environment.client
+    first = await status_of(client, handle.id)
+    assert first.renewal_at is not None
+
+    async def failed(_: RenewalRequest) -> RenewalResult:
+        return RenewalResult(
+            issuance=dataclasses.replace(REFUSED_BY_CA, look_at=await world.now() + timedelta(minutes=1))
+        )
+
+    world.script["see_renewal_through"] = [failed]
+    await world.sleep(first.renewal_at - await world.now() + timedelta(seconds=5))
+    await seen(client, handle.id, lambda status: bool(status.findings))
+    assert world.calls.count("see_renewal_through") == 1
+    world.script.clear()
+    await world.sleep(timedelta(minutes=1, seconds=5))
+    status = await seen(client, handle.id, lambda status: status.renewals == 1)
+    assert status.findings == ()
+    assert not any(one.force for one in world.arguments["see_renewal_through"])
 
 
 async def test_the_review_wakes_for_a_new_certificate_and_for_a_stale_edge(world: World) -> None:
