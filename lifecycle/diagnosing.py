@@ -4,7 +4,7 @@ Rules are asked in the order in which an issuance passes through them, and all o
 cause, since what comes after it may be its consequence. Remedies are offered only where doing them twice does no harm,
 where they touch what is ours or what nobody uses any more, and where nothing is restarted. What cmctl's `status
 certificate` tells is in here; what lies beyond cert-manager (routes, gateway, edge) too. Left out: gathering
-(`activities.diagnosis`), and the CA's own words (`diagnosis`).
+(`activities.snapshot`), and the CA's own words (`diagnosis`).
 """
 
 from __future__ import annotations
@@ -21,11 +21,20 @@ from lifecycle.delegation import challenge_record, delegation_verdict
 from lifecycle.diagnosis import Document, conditions_of, said
 from lifecycle.domain import GatewayKind, IssuerKind, RoutingStatus
 from lifecycle.findings import Finding, Severity
+from lifecycle.foresight import acme_of, caa_foreseen, in_mesh
 from lifecycle.issuance import CERTIFICATE_NAME
 from lifecycle.manifests import CHALLENGE_PATH
 from lifecycle.platform import Permission
 from lifecycle.routing import routing_verdict
-from lifecycle.snapshot import FINAL_STATES, Snapshot, annotation, controlled, issuer_of
+from lifecycle.snapshot import (
+    FINAL_STATES,
+    Snapshot,
+    annotation,
+    controlled,
+    issuer_of,
+    parents_of,
+    request_of,
+)
 
 SETTLE = timedelta(seconds=5)
 """cert-manager and the kubelet act within a second or two; what is younger is on its way."""
@@ -76,6 +85,7 @@ class Remedy:
         words: what it does, for people.
         uid: of the object; another of its name is left alone.
         renew: whether cert-manager is asked for an issuance afterwards.
+        own: whether the object is the Certificate's own, or names it; what is others' only an operator may touch.
     """
 
     action: Action
@@ -85,6 +95,7 @@ class Remedy:
     words: str
     uid: str = ""
     renew: bool = False
+    own: bool = True
 
 
 class LinkState(StrEnum):
@@ -362,7 +373,11 @@ def _in_the_way(seen: Snapshot, owner: Document, kind: str, candidates: Iterable
         )
         # A foreign object is for its owner to delete; one that names this Certificate can serve nobody else.
         nobodys = annotation(one, CERTIFICATE_NAME) == seen.name or kind == "Challenge"
-        remedy = _remedy(Action.DELETE, kind, one, f"delete {kind} {where}, and renew", renew=True) if nobodys else None
+        remedy = (
+            _remedy(seen, Action.DELETE, kind, one, f"delete {kind} {where}, and renew", renew=True)
+            if nobodys
+            else None
+        )
         yield Blame(finding, remedy)
 
 
@@ -413,6 +428,20 @@ def order_goes_on(seen: Snapshot) -> Blames:
         )
 
 
+def caa_allows(seen: Snapshot) -> Blames:
+    """The records that a CA will read let it issue; a domain that is served meets them at its next renewal."""
+    for finding in _caa(seen):
+        later = seen.settled and finding.severity is Severity.ERROR
+        yield Blame(replace(finding, severity=Severity.WARNING) if later else finding)
+
+
+def _caa(seen: Snapshot) -> tuple[Finding, ...]:
+    if seen.certificate is None or not seen.caa:
+        return ()
+    acme = acme_of(request_of(seen.certificate, seen.gateway), seen.issuer, seen.caa_identities)
+    return caa_foreseen(acme, seen.caa, seen.cname_target).findings
+
+
 def challenges_pass(seen: Snapshot) -> Blames:
     """Each challenge that is open or failed: the CA's own words, or what on the way to the solver is in its way."""
     if seen.settled:
@@ -449,6 +478,7 @@ def _on_the_way(seen: Snapshot, challenge: Document) -> Blames:
         by_us = solvers.needs_route(solver) if seen.ours else ingress.get("ingressClassName") == solvers.UNROUTED_CLASS
         if seen.routes_seen and by_us:
             yield from _route(seen, challenge)
+        yield from _parents(seen, challenge)
     yield from _names(seen, hostname)
     yield from _gateway_in_the_way(seen, challenge, reason)
 
@@ -497,6 +527,7 @@ def _solver(seen: Snapshot, challenge: Document) -> Blames:
         return
     where = _place(challenge)
     again = _remedy(
+        seen,
         Action.DELETE,
         "Challenge",
         challenge,
@@ -573,6 +604,42 @@ def _route(seen: Snapshot, challenge: Document) -> Blames:
     yield Blame(finding, remedy if domain else None)
 
 
+def _parents(seen: Snapshot, challenge: Document) -> Blames:
+    """The HTTPRoute that cert-manager made for the challenge hangs on a Gateway that is there and takes it."""
+    for route in seen.http_routes:
+        if not controlled(route, challenge):
+            continue
+        hostname = str(challenge["spec"]["dnsName"])
+        for parent in parents_of(route):
+            if parent in seen.parents_missing:
+                yield Blame(
+                    findings.CHALLENGE_NOT_ROUTED.found(
+                        subject=f"Gateway {parent}",
+                        problem=f"It is not there, and the challenge's HTTPRoute {_place(route)} for {hostname} names "
+                        "it as its parent: nobody answers the challenge.",
+                        fix=f"Name a Gateway that is there: kubectl edit {_issuer_kubectl(seen)}: gatewayHTTPRoute."
+                        "parentRefs of its solver; then renew.",
+                    )
+                )
+        for words in _not_accepted(route):
+            yield Blame(
+                findings.CHALLENGE_NOT_ROUTED.found(
+                    subject=f"HTTPRoute {_place(route)}",
+                    problem=f"Its Gateway does not take it, so nobody answers the challenge of {hostname}: {words}",
+                    fix=f"kubectl describe httproute -n {_words(route)}; let a listener of the Gateway allow routes of "
+                    f"namespace {seen.namespace} (allowedRoutes) for {hostname}.",
+                )
+            )
+
+
+def _not_accepted(route: Document) -> Iterator[str]:
+    """Gateway API reference: RouteParentStatus, condition Accepted."""
+    for parent in (route.get("status") or {}).get("parents") or ():
+        for one in parent.get("conditions") or ():
+            if (one["type"], one["status"]) == ("Accepted", "False"):
+                yield said(f"{one.get('reason') or ''} {one.get('message') or ''}")
+
+
 def _names(seen: Snapshot, hostname: str) -> Blames:
     """Whether the name points at the gateway; where that is not known, nothing is said against it."""
     answers = [one for one in seen.answers if one.hostname == hostname]
@@ -622,8 +689,10 @@ def _by_its_words(seen: Snapshot, challenge: Document) -> Blames:
     """What cert-manager and the CA say of it, where nothing on its way explains it."""
     if _state(challenge) not in FINAL_STATES and _age(challenge, seen.now) < SETTLE:
         return
+    by_records = {(one.code, one.subject) for one in _caa(seen)}
     for finding in diagnosis.issuance_findings(seen.certificate or {}, (), (), (challenge,)):
-        if finding.code == findings.ISSUANCE_BACKING_OFF.code:
+        # the records themselves name the one to set, and go before the CA's word about them
+        if finding.code == findings.ISSUANCE_BACKING_OFF.code or (finding.code, finding.subject) in by_records:
             continue
         dns = challenge["spec"].get("type") == "DNS-01"
         over = finding.code == findings.CHALLENGE_FAILED.code and not dns and not seen.issuing
@@ -704,7 +773,9 @@ def challenges_are_finalized(seen: Snapshot) -> Blames:
         free = ended and not solver
         yield Blame(
             finding,
-            _remedy(Action.RELEASE, "Challenge", one, f"take the finalizer from Challenge {where}") if free else None,
+            _remedy(seen, Action.RELEASE, "Challenge", one, f"take the finalizer from Challenge {where}")
+            if free
+            else None,
         )
 
 
@@ -783,8 +854,7 @@ def cert_manager_is_outside(seen: Snapshot) -> Blames:
     """The mesh captures cert-manager's traffic, DNS included (cert-manager#5917)."""
     for pod in seen.controllers:
         ambient = annotation(pod, "ambient.istio.io/redirection") == "enabled"
-        containers = (*(pod["spec"].get("containers") or ()), *(pod["spec"].get("initContainers") or ()))
-        if ambient or any(one["name"] == "istio-proxy" for one in containers):
+        if ambient or in_mesh(pod):
             namespace = pod["metadata"]["namespace"]
             yield Blame(
                 findings.CERT_MANAGER_IN_MESH.found(
@@ -808,6 +878,7 @@ RULES: tuple[Callable[[Snapshot], Blames], ...] = (
     request_is_approved,
     order_goes_on,
     challenges_are_finalized,
+    caa_allows,
     challenges_pass,
     names_point_here,
     issuance_has_not_failed,
@@ -914,7 +985,9 @@ def _events(seen: Snapshot) -> tuple[EventLine, ...]:
 # --- reading objects --------------------------------------------------------------------------------------------------
 
 
-def _remedy(action: Action, kind: str, document: Document, words: str, *, renew: bool = False) -> Remedy:
+def _remedy(
+    seen: Snapshot, action: Action, kind: str, document: Document, words: str, *, renew: bool = False
+) -> Remedy:
     metadata = document["metadata"]
     return Remedy(
         action=action,
@@ -924,6 +997,17 @@ def _remedy(action: Action, kind: str, document: Document, words: str, *, renew:
         uid=metadata["uid"],
         words=words,
         renew=renew,
+        own=_of_the_certificate(seen, document),
+    )
+
+
+def _of_the_certificate(seen: Snapshot, document: Document) -> bool:
+    """By controller reference, by annotation, or by the names that cert-manager makes of the Certificate's."""
+    owners = filter(None, (seen.certificate, seen.request, seen.order))
+    return (
+        any(controlled(document, owner) for owner in owners)
+        or annotation(document, CERTIFICATE_NAME) == seen.name
+        or re.fullmatch(rf"{re.escape(seen.name)}(-\d+)+", document["metadata"]["name"]) is not None
     )
 
 
@@ -960,6 +1044,12 @@ def _issuer_subject(seen: Snapshot) -> str:
     if ref is None:
         return "the issuer"
     return f"{ref.kind.value} {ref.namespace}/{ref.name}" if ref.namespace else f"{ref.kind.value} {ref.name}"
+
+
+def _issuer_kubectl(seen: Snapshot) -> str:
+    kind, _, place = _issuer_subject(seen).partition(" ")
+    namespace, _, name = place.rpartition("/")
+    return f"{kind.lower()} {f'-n {namespace} ' if namespace else ''}{name}"
 
 
 def _swallows(gateway: Document, hostname: str, selector: dict[str, str]) -> bool:

@@ -20,19 +20,14 @@ from rich.text import Text
 from temporalio.exceptions import ApplicationError
 
 from activities import kubernetes
-from activities.diagnosis import (
-    CertificatePlace,
-    DiagnosisSettings,
-    Mended,
-    diagnosed,
-    find_certificate,
-    mended,
-)
+from activities.diagnosis import diagnosed, mended
 from activities.edge import EdgeSettings
+from activities.snapshot import CertificatePlace, DiagnosisSettings, find_certificate
 from lifecycle import findings
 from lifecycle.diagnosing import Diagnosis, LinkState
 from lifecycle.domain import GatewayTarget
 from lifecycle.findings import Finding
+from lifecycle.mending import Mended
 from lifecycle.names import Hostname, parse_hostname
 from lifecycle.requests import FieldError
 from lifecycle.settings import Variables
@@ -114,6 +109,7 @@ def parse(
         nameservers=variables.servers("NAMESERVERS"),
         dns_timeout=variables.seconds("DNS_TIMEOUT", 3.0, 0.1, 30.0),
         cname_target=variables.text("CNAME_TARGET").rstrip("."),
+        caa_identities=variables.words("CAA_IDENTITIES"),
     )
     kubeconfig = options.kubeconfig or variables.text("KUBECONFIG") or environment.get("KUBECONFIG", "")
     if not kubeconfig and not environment.get("KUBERNETES_SERVICE_HOST"):

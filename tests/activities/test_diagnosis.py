@@ -25,8 +25,9 @@ from kubernetes.aio.dynamic import DynamicClient
 from activities import diagnosis, kubernetes
 from activities import issuance as watching
 from activities.certificates import CertificateActivities
-from activities.diagnosis import CertificatePlace, DiagnosisSettings
 from activities.gateways import GatewayActivities
+from activities.remedies import mend
+from activities.snapshot import CertificatePlace, DiagnosisSettings, find_certificate, look
 from lab.accounts import service_account_kubeconfig
 from lab.api import MERGE_PATCH, ApiError, Json
 from lab.cluster import ACME_BLOCKED, GATEWAY_ADDRESSES, Lab
@@ -92,8 +93,8 @@ class Ward:
         remedy = Remedy(
             action=Action.RENEW, kind="Certificate", namespace=place.namespace, name=place.name, words="by hand"
         )
-        seen = await diagnosis.look(self.cluster, place, self.settings)
-        assert (await diagnosis.mend(self.cluster, remedy, seen)).done
+        seen = await look(self.cluster, place, self.settings)
+        assert (await mend(self.cluster, remedy, seen)).done
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +240,7 @@ async def dns_taken_away(ward: Ward, here: CertificatePlace) -> None:
 
 async def test_a_name_that_does_not_exist_is_told_with_the_record_to_set(ward: Ward) -> None:
     hostname = f"nowhere.{ZONE}"
-    found = await diagnosis.find_certificate(ward.cluster, hostname, ward.settings.gateway)
+    found = await find_certificate(ward.cluster, hostname, ward.settings.gateway)
     _, cause = await ward.until(found, "CW1101")
     assert cause.subject == hostname
     assert cause.fix == "Set " + " and ".join(f"{hostname} A {one}" for one in GATEWAY_ADDRESSES) + "."
@@ -662,7 +663,7 @@ async def test_a_secret_that_the_gateway_cannot_see_is_told_by_its_certificate(w
         having(ward.lab, certificate, f"{base}/certificates/apart"),
         having(ward.lab, gateway, f"/apis/{ISTIO}/namespaces/default/gateways/apart"),
     ):
-        found = await diagnosis.find_certificate(ward.cluster, hostname, ward.settings.gateway)
+        found = await find_certificate(ward.cluster, hostname, ward.settings.gateway)
         assert (found.namespace, found.name) == ("default", "apart")
         _, cause = await ward.until(found, "CW1408")
         assert cause.subject == "Certificate default/apart"
