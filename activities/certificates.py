@@ -14,8 +14,9 @@ from functools import partial
 
 from kubernetes.aio.dynamic import DynamicClient
 from temporalio import activity
+from temporalio.client import Client
 
-from activities import kubernetes
+from activities import kubernetes, standstill
 from activities.attended import attended
 from activities.diagnosis import stalled
 from activities.issuance import CERT_MANAGER, IssuanceWatch
@@ -27,10 +28,14 @@ from lifecycle.targets import Place
 
 
 class CertificateActivities:
-    """Activities on Certificates and their challenges, given the cluster's client."""
+    """Activities on Certificates and their challenges, given the cluster's client.
 
-    def __init__(self, cluster: DynamicClient) -> None:
+    With Temporal's client a domain is told why its issuance stands still.
+    """
+
+    def __init__(self, cluster: DynamicClient, temporal: Client | None = None) -> None:
         self._cluster = cluster
+        self._temporal = temporal
 
     @activity.defn
     async def issue_certificate(self, target: CertificateTarget) -> IssuanceResult:
@@ -116,6 +121,7 @@ class CertificateActivities:
             target.request,
             previous=target.previous_fingerprint,
             diagnose=partial(stalled, self._cluster, target.request),
+            tell=partial(standstill.tell, self._temporal, target.request.hostname) if self._temporal else None,
         )
 
     async def _collisions(self, target: CertificateTarget) -> tuple[Finding, ...]:

@@ -108,8 +108,12 @@ def instant(at: datetime | None) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if at else "-"
 
 
+_MOST_EVIDENCE = 6
+"""Lines: the last step's, and what came before it; all are in ``--json``."""
+
+
 def domain(status: DomainStatus) -> list[object]:
-    """A domain: its statuses, what is to be done, what was found and what is served."""
+    """A domain: its statuses, what is to be done, what was found, what is served, and what was seen last."""
     grid = Table.grid(padding=(0, 2))
     rows: list[tuple[str, Text | str]] = [
         ("domain", ", ".join(status.hostnames)),
@@ -140,6 +144,9 @@ def domain(status: DomainStatus) -> list[object]:
             cells = (one.address, one.hostname, one.fingerprint[:16], chain, one.protocol, one.problem)
             table.add_row(*(Text(cell) for cell in cells))
         lines += ["", table]
+    if status.evidence:
+        told = status.evidence[-_MOST_EVIDENCE:]
+        lines += ["", *(Text(f"{one.at:%H:%M:%S}  {one.step}: {one.detail}", style="dim") for one in told)]
     return lines
 
 
