@@ -429,10 +429,13 @@ def order_goes_on(seen: Snapshot) -> Blames:
 
 
 def caa_allows(seen: Snapshot) -> Blames:
-    """The records that a CA will read let it issue; a domain that is served meets them at its next renewal."""
+    """The records that a CA will read let it issue; a certificate that is there meets them at its renewal."""
     for finding in _caa(seen):
-        later = seen.settled and finding.severity is Severity.ERROR
-        yield Blame(replace(finding, severity=Severity.WARNING) if later else finding)
+        if not seen.settled:
+            yield Blame(finding)
+        elif finding.severity is Severity.ERROR:
+            later = f"At the next renewal the CA will refuse. {finding.problem}"
+            yield Blame(replace(finding, severity=Severity.WARNING, problem=later))
 
 
 def _caa(seen: Snapshot) -> tuple[Finding, ...]:
@@ -678,7 +681,20 @@ def _gateway_in_the_way(seen: Snapshot, challenge: Document, reason: str) -> Bla
                 f'to: [{{operation: {{notPaths: ["{CHALLENGE_PATH}*"]}}}}].',
             )
         )
+    before = [one for one in seen.routes if _goes_before(one, CHALLENGE_PATH + str(challenge["spec"].get("token", "")))]
+    unavailable = findings.CHALLENGE_PATH_UNAVAILABLE.code in blocked
+    if unavailable and before:
+        route = before[0]
+        yield Blame(
+            findings.CHALLENGE_PATH_UNAVAILABLE.found(
+                subject=f"VirtualService {_place(route)}",
+                problem=f"Its route takes the challenge's path of {hostname}, before the challenge's own, and leads "
+                "to a Service that does not answer: the gateway says 503.",
+                fix=f"kubectl edit virtualservice -n {_words(route)}: take {CHALLENGE_PATH} from it.",
+            )
+        )
     told = {
+        *((findings.CHALLENGE_PATH_UNAVAILABLE.code,) if before else ()),
         *((findings.CHALLENGE_PATH_REDIRECTED.code,) if swallowing else ()),
         *((findings.CHALLENGE_PATH_FORBIDDEN.code,) if denying else ()),
     }
@@ -1060,6 +1076,19 @@ def _swallows(gateway: Document, hostname: str, selector: dict[str, str]) -> boo
         and any(_matches(host, hostname) for host in _hosts(server))
         for server in gateway["spec"].get("servers") or ()
     )
+
+
+def _goes_before(route: Document, path: str) -> bool:
+    """Whether a VirtualService takes the path by a prefix, and so perhaps before the exact route that is ours.
+
+    Istio puts what takes every path last, whoever came first (pilot: SortVHostRoutes).
+    """
+    prefixes = (
+        str((match.get("uri") or {}).get("prefix") or "")
+        for entry in route["spec"].get("http") or ()
+        for match in entry.get("match") or ()
+    )
+    return any(len(prefix) > 1 and path.startswith(prefix) for prefix in prefixes)
 
 
 def _applies(policy: Document, seen: Snapshot) -> bool:
