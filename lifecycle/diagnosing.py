@@ -236,7 +236,7 @@ def webhook_answers(seen: Snapshot) -> Blames:
         yield Blame(
             findings.WEBHOOK_NOT_ANSWERING.found(
                 subject=f"Service {place}",
-                problem=said(words),
+                problem=f"The API server asks it before each write of cert-manager's objects, in vain: {said(words)}",
                 fix=f"kubectl get endpoints -n {place.replace('/', ' ')}; let the API server reach its port 10250.",
             )
         )
@@ -513,7 +513,8 @@ def _presented(seen: Snapshot, challenge: Document, reason: str) -> Blames:
     yield Blame(
         findings.CHALLENGE_NOT_PRESENTED.found(
             subject=subject,
-            problem=f"cert-manager cannot present it by its {'DNS-01' if dns else 'HTTP-01'} solver: {words}",
+            problem=f"cert-manager cannot put up the answer to the CA's question ({'DNS-01' if dns else 'HTTP-01'}): "
+            f"{words}",
             fix="Check the credentials that the issuer's DNS solver names, and whether it selects this name."
             if dns
             else "Mend what the API server refuses (a quota, an admission policy, a missing ServiceAccount); "
@@ -551,7 +552,7 @@ def _solver(seen: Snapshot, challenge: Document) -> Blames:
         yield Blame(
             findings.SOLVER_NOT_READY.found(
                 subject=f"Challenge {where}",
-                problem="Its solver's Pod is gone.",
+                problem="Its solver's Pod, which answers the CA's question, is gone.",
                 fix=f"kubectl delete challenge -n {_words(challenge)}: its Order makes it anew, with a new solver.",
             ),
             again,
@@ -780,8 +781,8 @@ def challenges_are_finalized(seen: Snapshot) -> Blames:
         why = f": {reason}" if reason else "."
         finding = findings.CHALLENGE_NOT_FINALIZED.found(
             subject=f"Challenge {where}",
-            problem=f"It was deleted {(seen.now - deleted).total_seconds():.0f} s ago, and cert-manager's finalizer "
-            f"keeps it{why}",
+            problem=f"It was deleted {(seen.now - deleted).total_seconds():.0f} s ago, and cert-manager's mark that it "
+            f"has to clean up first (a finalizer) keeps it{why}",
             fix=f'kubectl patch challenge -n {_words(one)} --type=merge -p \'{{"metadata":{{"finalizers":null}}}}\''
             if ended and not solver
             else f"kubectl describe challenge -n {_words(one)}: mend what its clean-up meets.",

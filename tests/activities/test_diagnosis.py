@@ -45,6 +45,7 @@ from tests.activities.ward import (
     opened,
     place,
     ready,
+    restored_request,
     target,
 )
 
@@ -243,20 +244,7 @@ async def deactivate(lab: Lab, account: str, pem: bytes) -> None:
 
 async def test_a_restored_request_in_the_way_is_told_and_its_removal_heals(ward: Ward) -> None:
     hostname = f"restored.{ZONE}"
-    name = names.certificate_name(hostname)
-    request = {
-        "apiVersion": "cert-manager.io/v1",
-        "kind": "CertificateRequest",
-        "metadata": {
-            "name": f"{name}-1",
-            "namespace": NAMESPACE,
-            "annotations": {
-                "cert-manager.io/certificate-name": name,
-                "cert-manager.io/certificate-revision": "1",
-            },
-        },
-        "spec": {"issuerRef": {"name": "gone", "kind": "ClusterIssuer"}, "request": csr(hostname)},
-    }
+    name, request = names.certificate_name(hostname), restored_request(hostname)
     path = f"/apis/cert-manager.io/v1/namespaces/{NAMESPACE}/certificaterequests/{name}-1"
     async with having(ward.lab, request, path), asked(ward, hostname) as here:
         seen, cause = await ward.until(here, "CW1309")
@@ -265,16 +253,6 @@ async def test_a_restored_request_in_the_way_is_told_and_its_removal_heals(ward:
         assert (seen.remedy.action, seen.remedy.renew) == (Action.DELETE, True)
         done = await ward.healed(here)
         assert Action.DELETE in done
-
-
-def csr(hostname: str) -> str:
-    from cryptography import x509
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(hostname)]), critical=False)
-    signed = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
-    return base64.b64encode(signed.public_bytes(serialization.Encoding.PEM)).decode()
 
 
 async def test_a_request_that_nobody_approves_is_told(ward: Ward) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -43,11 +44,13 @@ async def ward(issuing: Lab, admin: DynamicClient) -> AsyncIterator[Ward]:
 
 async def warned(ward: Ward, here: CertificatePlace, code: str, subject: str) -> None:
     """Wait until a warning of the code names the subject, of a certificate that is well otherwise."""
+    began = time.monotonic()
     async with asyncio.timeout(30):
         while True:
             seen = await ward.look(here)
             if (code, subject) in {(one.code, one.subject) for one in seen.findings}:
                 assert seen.healthy
+                ward.seconds[f"{code} warning"] = time.monotonic() - began
                 return
             await asyncio.sleep(0.3)
 

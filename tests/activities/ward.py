@@ -6,12 +6,16 @@ Nobody watches these issuances but the diagnosis itself: where a challenge must 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from kubernetes.aio.dynamic import DynamicClient
 
 from activities import diagnosis
@@ -161,3 +165,22 @@ async def ready(ward: Ward, name: str, *, other_than: str = "") -> Json:
         )
 
     return await ward.lab.until("/apis/cert-manager.io/v1/clusterissuers", good)
+
+
+def restored_request(hostname: str) -> Json:
+    """The CertificateRequest of a domain's first issuance as a restore without owners leaves it, and nobody's."""
+    name = names.certificate_name(hostname)
+    annotations = {"cert-manager.io/certificate-name": name, "cert-manager.io/certificate-revision": "1"}
+    return {
+        "apiVersion": "cert-manager.io/v1",
+        "kind": "CertificateRequest",
+        "metadata": {"name": f"{name}-1", "namespace": NAMESPACE, "annotations": annotations},
+        "spec": {"issuerRef": {"name": "gone", "kind": "ClusterIssuer"}, "request": _csr(hostname)},
+    }
+
+
+def _csr(hostname: str) -> str:
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(hostname)]), critical=False)
+    signed = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    return base64.b64encode(signed.public_bytes(serialization.Encoding.PEM)).decode()
