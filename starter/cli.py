@@ -538,21 +538,23 @@ async def _status(call: Call) -> int:
     if not call.options.hostname:
         return await _list(call, tenant)
     hostname = call.options.prepared
-    while True:
-        view = await domains.read(call.client, hostname, tenant)
-        if view.status is not None:
-            lines = console.domain(view.status)
-        else:
-            lines = console.summary(view.summary) if view.summary else []
-        if call.options.watch and call.screen.out.is_terminal:
-            call.screen.out.clear()
-        call.screen.result(view, *lines)
-        if not call.options.watch:
-            good = view.source is Source.DOMAIN and not findings.errors(view.status.findings if view.status else ())
-            return DONE if good else FAILED
-        if view.status is not None and view.status.phase in ENDED:
-            return DONE
-        await asyncio.sleep(_LOOK_SECONDS)
+    if call.options.watch:
+        return await _watched(call, hostname, tenant)
+    view = await domains.read(call.client, hostname, tenant)
+    call.screen.result(view, *console.view(view))
+    good = view.source is Source.DOMAIN and not findings.errors(view.status.findings if view.status else ())
+    return DONE if good else FAILED
+
+
+async def _watched(call: Call, hostname: str, tenant: str | None) -> int:
+    """The domain as it becomes, until it ends."""
+    with call.screen.live() as show:
+        while True:
+            view = await domains.read(call.client, hostname, tenant)
+            show(view, console.view(view))
+            if view.status is not None and view.status.phase in ENDED:
+                return DONE
+            await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def _list(call: Call, tenant: str | None) -> int:

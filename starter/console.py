@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -23,7 +24,7 @@ from lifecycle.requests import FieldError
 from lifecycle.solvers import Explanation
 from lifecycle.solvers import words as solver_words
 from lifecycle.steps import ChangeKind, IssuerStatus, ObjectChange, PreflightReport
-from starter.domains import DomainPage, DomainSummary
+from starter.domains import DomainPage, DomainSummary, DomainView
 from starter.settings import words
 from starter.shown import plain
 
@@ -54,6 +55,15 @@ class Screen:
             self.err.print(f"  {words(one)}", markup=False)
         if fix:
             self.err.print(f"  {fix}", markup=False)
+
+    @contextlib.contextmanager
+    def live(self) -> Iterator[Callable[[object, Sequence[object]], None]]:
+        """What shows a result in the place of the one before; one after the other where it is no terminal."""
+        if self.as_json or not self.out.is_terminal:
+            yield lambda value, lines: self.result(value, *lines)
+            return
+        with Live(console=self.out, auto_refresh=False) as place:
+            yield lambda _, lines: place.update(_stacked(lines), refresh=True)
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[Progress]:
@@ -106,6 +116,17 @@ def coloured(word: str) -> Text:
 def instant(at: datetime | None) -> str:
     """An instant as a person reads it, in UTC."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if at else "-"
+
+
+def _stacked(lines: Sequence[Any]) -> Group:
+    return Group(*(Text(one) if isinstance(one, str) else one for one in lines))
+
+
+def view(seen: DomainView) -> list[object]:
+    """A domain, or what the list knows of it."""
+    if seen.status is not None:
+        return domain(seen.status)
+    return summary(seen.summary) if seen.summary else []
 
 
 _MOST_EVIDENCE = 6

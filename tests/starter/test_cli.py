@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -197,6 +198,42 @@ async def test_remedies_are_the_domains_own_to_do_without_a_cluster_of_the_calle
         assert code == 1
         assert "name a kubeconfig" in err
     assert world.calls.count("mend_certificate") == calls == 2
+
+
+async def test_a_watched_domain_is_shown_as_it_becomes(
+    run: Run, world: World, server: WorkflowEnvironment, hostname: str
+) -> None:
+    """On a terminal, where each state takes the place of the one before."""
+    assert (await run("onboard", hostname, *ROUTE, "--wait"))[0] == 0
+    master, slave = os.openpty()
+    address = server.client.service_client.config.target_host
+    terminal = {"PATH": "", "TERM": "xterm", "COLUMNS": "160", "LINES": "60", "TEMPORAL_ADDRESS": address}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "starter.cli", "status", hostname, "--watch"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=slave,
+        stderr=slave,
+        env=terminal,
+    )
+    os.close(slave)
+    shown, ended = b"", False
+    try:
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    shown += await asyncio.to_thread(os.read, master, 65536)
+                except OSError:  # its end of the terminal is closed
+                    break
+                if b"active" in shown and not ended:
+                    ended = (await run("cancel", hostname, "--yes"))[0] == 0
+            assert await process.wait() == 0
+    finally:
+        os.close(master)
+        if process.returncode is None:
+            process.kill()
+    assert ended
+    assert b"retired" in shown
+    assert b"\x1b[2K" in shown  # lines of the former state were cleared
 
 
 async def test_an_unknown_domain_ends_with_1(run: Run, world: World, hostname: str) -> None:
