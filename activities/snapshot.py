@@ -219,6 +219,7 @@ class _Look:
             requests=tuple(requests),
             orders=tuple(orders),
             challenges=tuple(challenges),
+            orders_seen="Order" not in self.hidden,
             issuer=issuer,
             issuer_seen="Issuer" not in self.hidden and "ClusterIssuer" not in self.hidden,
             issuer_namespaces=issuer_namespaces,

@@ -776,7 +776,8 @@ def challenges_are_finalized(seen: Snapshot) -> Blames:
         where, reason = _place(one), said((one.get("status") or {}).get("reason") or "")
         owners = {owner["uid"] for owner in one["metadata"].get("ownerReferences") or ()}
         orders = [order for order in seen.orders if order["metadata"]["uid"] in owners]
-        ended = all(_state(order) in FINAL_STATES for order in orders)  # also where it is gone
+        # also where it is gone; what may not be looked at may be there
+        ended = seen.orders_seen and seen.solver_seen and all(_state(order) in FINAL_STATES for order in orders)
         solver = [part for part in (*seen.solver_pods, *seen.solver_services) if controlled(part, one)]
         why = f": {reason}" if reason else "."
         finding = findings.CHALLENGE_NOT_FINALIZED.found(

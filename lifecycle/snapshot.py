@@ -51,6 +51,7 @@ class Snapshot:
         asked: the hostname that was asked for; empty where the Certificate was named.
         certificates: others of the namespace that write the same Secret.
         requests, orders, challenges: those of the namespace that carry the Certificate's name, or concern its names.
+        orders_seen: False where Orders could not be looked at: that there is none says nothing then.
         issuer_seen: False where the issuer could not be looked at.
         issuer_namespaces: where Issuers of that name lie instead.
         solver_pods, solver_services, endpoint_slices: of HTTP-01 solvers, in the Certificate's namespace; nothing is
@@ -85,6 +86,7 @@ class Snapshot:
     requests: tuple[Document, ...] = ()
     orders: tuple[Document, ...] = ()
     challenges: tuple[Document, ...] = ()
+    orders_seen: bool = True
     issuer: Document | None = None
     issuer_seen: bool = True
     issuer_namespaces: tuple[str, ...] = ()

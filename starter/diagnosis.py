@@ -207,7 +207,10 @@ def shown(treatment: Treatment) -> list[object]:
     """The diagnosis for a person: what was done, the cause and what to do first, the chain after it."""
     lines: list[object] = [
         *([Text(treatment.note, style="yellow")] if treatment.note else ()),
-        *(Text(f"{line.detail}", style="green") for line in treatment.recorded),
+        *(
+            Text(line.detail, style="green" if line.detail.startswith("fixed") else "yellow")
+            for line in treatment.recorded
+        ),
         *(
             Text.assemble(("fixed: " if one.done else "not fixed: ", "green" if one.done else "red"), one.remedy.words)
             for one in treatment.done

@@ -404,6 +404,20 @@ async def test_a_solver_whose_service_lost_its_pod_is_told_and_a_new_challenge_h
         assert Action.DELETE in await ward.healed(here)
 
 
+async def test_a_solver_pod_that_was_killed_is_told_and_a_new_challenge_heals(ward: Ward) -> None:
+    async with asked(ward, f"killed.{ZONE}") as here:
+        await ward.until(here, "CW1355", "")
+        pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
+        for pod in (await ward.lab.api.call("GET", pods))["items"]:
+            if pod["metadata"]["name"].startswith("cm-acme-http-solver"):
+                await ward.lab.api.call("DELETE", f"{pods}/{pod['metadata']['name']}")
+        seen, cause = await ward.until(here, "CW1354", "CW1354 Pod killed")
+        assert cause.subject.startswith(f"Challenge {NAMESPACE}/{here.name}")
+        assert seen.remedy is not None
+        assert seen.remedy.action is Action.DELETE
+        assert Action.DELETE in await ward.healed(here)
+
+
 async def test_a_cluster_that_refuses_the_solver_is_told_in_its_words(ward: Ward) -> None:
     quota = {
         "apiVersion": "v1",

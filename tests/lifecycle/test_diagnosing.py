@@ -505,6 +505,8 @@ ENDED = made("shop-1-77", owner=REQUEST, status={"state": "invalid", "url": "htt
         ({"orders": (ENDED,), "challenges": (deleted(),)}, Action.RELEASE),
         ({"orders": (), "requests": (), "challenges": (deleted(),)}, Action.RELEASE),
         ({"challenges": (deleted(),)}, None),
+        ({"orders": (), "requests": (), "challenges": (deleted(),), "orders_seen": False}, None),
+        ({"orders": (ENDED,), "challenges": (deleted(),), "solver_seen": False}, None),
         ({"orders": (ENDED,), "challenges": (deleted(),), "solver_pods": (ready_pod(challenge()),)}, None),
     ],
 )

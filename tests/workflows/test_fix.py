@@ -103,6 +103,24 @@ async def test_why_an_issuance_does_not_move_is_in_the_status_until_it_does(worl
     assert (await status_of(client, handle.id)).findings == ()
 
 
+async def test_a_stuck_renewal_says_why_and_is_freed_too(world: World) -> None:
+    handle = await active(world)
+    free = asyncio.Event()
+    world.script["see_renewal_through"] = [waiting_for(free)]
+    world.script["mend_certificate"] = [fixing(world, free)]
+    renewing = await handle.start_update(
+        DomainOnboarding.renew_now, "acme", wait_for_stage=WorkflowUpdateStage.ACCEPTED
+    )
+    await until(lambda: "see_renewal_through" in world.calls)
+    await handle.signal(DomainOnboarding.stands, Standstill(cause=UNROUTED, since=await world.now()))
+    status = await handle.query(DomainOnboarding.status)
+    assert (status.phase, status.findings) == (Phase.RENEWING, (UNROUTED,))
+    await handle.execute_update(DomainOnboarding.fix, "acme")
+    assert (await renewing.result()).renewals == 1
+    status = await seen(world.environment.client, handle.id, in_phase(Phase.ACTIVE))
+    assert (status.findings, told(status, "fix")) == ((), ["fixed: apply the route"])
+
+
 async def test_what_a_remedy_leaves_is_the_cause_that_is_shown(world: World) -> None:
     handle, free = await stuck(world)
     still = asyncio.Event()
