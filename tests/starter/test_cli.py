@@ -198,6 +198,7 @@ async def test_remedies_are_the_domains_own_to_do_without_a_cluster_of_the_calle
         assert code == 1
         assert "name a kubeconfig" in err
     assert world.calls.count("mend_certificate") == calls == 2
+    assert (await run("cancel", hostname, "--yes"))[0] == 0
 
 
 async def test_a_watched_domain_is_shown_as_it_becomes(
