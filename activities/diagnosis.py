@@ -20,7 +20,8 @@ from activities.edge import EdgeSettings
 from activities.remedies import mend
 from activities.snapshot import CertificatePlace, DiagnosisSettings, look
 from lifecycle import names
-from lifecycle.diagnosing import Diagnosis, Remedy, diagnose
+from lifecycle.blame import Remedy
+from lifecycle.diagnosing import Diagnosis, diagnose
 from lifecycle.domain import OnboardingRequest
 from lifecycle.findings import Finding
 from lifecycle.mending import Mended, mend_report, tenants

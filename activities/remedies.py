@@ -15,7 +15,7 @@ from kubernetes.aio.dynamic.exceptions import ConflictError, NotFoundError
 from activities import kubernetes
 from activities.issuance import ACME, CERT_MANAGER
 from lifecycle import issuance, targets
-from lifecycle.diagnosing import Action, Remedy
+from lifecycle.blame import Action, Remedy
 from lifecycle.manifests import FIELD_MANAGER, ChallengeRoute
 from lifecycle.mending import Mended
 from lifecycle.snapshot import Snapshot, controlled, request_of

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from lifecycle import claims, findings
-from lifecycle.diagnosing import Action, Diagnosis, Remedy
+from lifecycle.blame import Action, Remedy
+from lifecycle.diagnosing import Diagnosis
 from lifecycle.domain import Observation, OnboardingRequest
 from lifecycle.findings import Finding, Severity
 from lifecycle.snapshot import Snapshot

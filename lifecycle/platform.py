@@ -151,7 +151,7 @@ def gateway_api_permissions(gateway_namespace: str) -> tuple[Permission, ...]:
 def diagnosis_permissions(gateway_namespace: str) -> tuple[Permission, ...]:
     """What a domain needs to say why its issuance stands still, and to mend it; it lives without, and says less.
 
-    Deleting and patching is what its remedies do (`lifecycle.diagnosing.Action`), each by uid.
+    Deleting and patching is what its remedies do (`lifecycle.blame.Action`), each by uid.
     """
     ours = gateway_namespace
     return (

@@ -28,7 +28,8 @@ from activities.edge import EdgeSettings
 from activities.snapshot import CertificatePlace, DiagnosisSettings, find_certificate
 from activities.temporal import TemporalAwayError
 from lifecycle import findings
-from lifecycle.diagnosing import Diagnosis, LinkState
+from lifecycle.chain import LinkState
+from lifecycle.diagnosing import Diagnosis
 from lifecycle.domain import DomainStatus, GatewayTarget, Observation
 from lifecycle.findings import Finding
 from lifecycle.mending import STEP, Mended

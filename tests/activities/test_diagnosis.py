@@ -29,7 +29,7 @@ from lab.accounts import service_account_kubeconfig
 from lab.api import MERGE_PATCH, ApiError, Json
 from lab.cluster import ACME_BLOCKED, GATEWAY_ADDRESSES, Lab
 from lifecycle import names
-from lifecycle.diagnosing import Action
+from lifecycle.blame import Action
 from lifecycle.domain import IssuerKind, IssuerRef
 from tests.activities import domains
 from tests.activities.ward import (

@@ -16,7 +16,7 @@ from activities.certificates import CertificateActivities
 from activities.diagnosis import DiagnosisActivities
 from lab.accounts import service_account_kubeconfig
 from lab.cluster import GATEWAY_ADDRESSES, Lab
-from lifecycle.diagnosing import Action
+from lifecycle.blame import Action
 from lifecycle.steps import CertificateTarget, MendReport, Standstill
 from tests.activities import domains
 from tests.activities.ward import (

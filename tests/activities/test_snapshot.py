@@ -15,7 +15,7 @@ from activities.snapshot import CertificatePlace
 from lab.api import MERGE_PATCH, Json
 from lab.cluster import Lab
 from lifecycle import names
-from lifecycle.diagnosing import Action
+from lifecycle.blame import Action
 from lifecycle.domain import IssuerRef
 from tests.activities import domains
 from tests.activities.ward import (

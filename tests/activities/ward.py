@@ -25,7 +25,8 @@ from activities.snapshot import CertificatePlace, DiagnosisSettings, look
 from lab.api import ApiError, Json
 from lab.cluster import GATEWAY_ADDRESSES, Lab
 from lifecycle import manifests, names
-from lifecycle.diagnosing import Action, Diagnosis, Remedy
+from lifecycle.blame import Action, Remedy
+from lifecycle.diagnosing import Diagnosis
 from lifecycle.domain import IssuerRef, OnboardingRequest
 from lifecycle.findings import Finding
 from lifecycle.steps import CertificateTarget, IssuerRequest

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from lifecycle import findings
+from lifecycle.blame import Action
 from lifecycle.caa import CaaClimb, CaaLevel, CaaRecord
+from lifecycle.chain import LinkState
 from lifecycle.challenge_path import Ending, PathAnswer
 from lifecycle.delegation import Delegation, DnsChallenge, DnsSolver, DynamicUpdates
-from lifecycle.diagnosing import RULES, Action, Diagnosis, LinkState, diagnose
+from lifecycle.diagnosing import RULES, Diagnosis, diagnose
 from lifecycle.domain import GatewayKind, TlsMode, TlsSettings, TlsVersion
 from lifecycle.platform import Permission, permission_finding
 from lifecycle.routing import DnsAnswer, Lookup

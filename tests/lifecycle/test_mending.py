@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from lifecycle import findings
-from lifecycle.diagnosing import Action, Diagnosis, Remedy, diagnose
+from lifecycle.blame import Action, Remedy
+from lifecycle.diagnosing import Diagnosis, diagnose
 from lifecycle.domain import IssuerRef, OnboardingRequest
 from lifecycle.mending import Mended, mend_report, standstill, tenants
 from lifecycle.platform import Permission, permission_finding
