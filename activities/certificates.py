@@ -9,6 +9,7 @@ ordered (`activities.preflight`), how an issuance is rehearsed (`activities.rehe
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
@@ -23,7 +24,7 @@ from activities.issuance import CERT_MANAGER, IssuanceWatch
 from activities.rehearsal import RehearsalWatch, remove_shadow
 from lifecycle import claims, diagnosis, manifests, names, targets
 from lifecycle.findings import Finding
-from lifecycle.steps import CertificateTarget, Cleanup, IssuanceResult
+from lifecycle.steps import CertificateTarget, Cleanup, IssuanceResult, Standstill
 from lifecycle.targets import Place
 
 
@@ -45,7 +46,8 @@ class CertificateActivities:
         Made anew, after a killed worker too, it applies the same and goes on waiting: no second order comes of it.
         Raises ApplicationError as `apply_certificate` and `await_certificate` do.
         """
-        watch, stage = self._watch(target), RehearsalWatch(self._cluster, target.request)
+        watch = self._watch(target)
+        stage = RehearsalWatch(self._cluster, target.request, self._tells(target))
 
         async def issued() -> IssuanceResult:
             refused = await self._refused(target)
@@ -121,8 +123,11 @@ class CertificateActivities:
             target.request,
             previous=target.previous_fingerprint,
             diagnose=partial(stalled, self._cluster, target.request),
-            tell=partial(standstill.tell, self._temporal, target.request.hostname) if self._temporal else None,
+            tell=self._tells(target),
         )
+
+    def _tells(self, target: CertificateTarget) -> Callable[[Standstill], Awaitable[bool]] | None:
+        return partial(standstill.tell, self._temporal, target.request.hostname) if self._temporal else None
 
     async def _collisions(self, target: CertificateTarget) -> tuple[Finding, ...]:
         request = target.request

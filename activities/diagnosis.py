@@ -18,7 +18,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.edge import EdgeSettings
 from activities.remedies import mend
-from activities.snapshot import CertificatePlace, DiagnosisSettings, look
+from activities.snapshot import CertificatePlace, DiagnosisSettings, find_certificate, look
 from lifecycle import names
 from lifecycle.blame import Remedy
 from lifecycle.diagnosing import Diagnosis, diagnose
@@ -48,11 +48,13 @@ class DiagnosisActivities:
     async def mend_certificate(self, target: CertificateTarget) -> MendReport:
         """Do what is safe about what keeps the domain's certificate, of its own objects only, and look again.
 
+        Of its rehearsal, where that is under way: the domain's own Certificate is not there yet then.
         Raises ApplicationError, to be tried again, where the cluster does not answer.
         """
         request = target.request
         settings = replace(self._settings, gateway=request.gateway)
-        found, done = await mended(self._cluster, place_of(request), settings, permitted=partial(tenants, request))
+        place = await find_certificate(self._cluster, request.hostname, request.gateway)
+        found, done = await mended(self._cluster, place, settings, permitted=partial(tenants, request))
         return mend_report(found, done, datetime.now(UTC))
 
 
