@@ -14,8 +14,10 @@ from activities import issuance as watching
 from activities import kubernetes
 from activities.certificates import CertificateActivities
 from activities.diagnosis import DiagnosisActivities
+from activities.snapshot import CertificatePlace
 from lab.accounts import service_account_kubeconfig
 from lab.cluster import GATEWAY_ADDRESSES, Lab
+from lifecycle import names, rehearsal
 from lifecycle.blame import Action
 from lifecycle.steps import CertificateTarget, MendReport, Standstill
 from tests.activities import domains
@@ -73,6 +75,21 @@ async def test_a_worker_may_do_the_remedies_of_its_own_domain(ward: Ward, worker
         assert "fixed: apply VirtualService" in told(await mended(ward, worker, target(hostname)))
         assert await ward.healed(here) <= {Action.ROUTE}
         assert told(await mended(ward, worker, target(hostname))) == "nothing to do: issued, and nothing is wrong"
+
+
+async def test_a_rehearsal_that_is_stuck_is_mended_too(ward: Ward, worker: DynamicClient) -> None:
+    hostname = f"rehearsed.{ZONE}"
+    wanted, name = target(hostname), names.rehearsal_name(hostname)
+    request = restored_request(hostname, name)
+    ward.lab.dns.set(hostname, "A", GATEWAY_ADDRESSES)
+    certificate = f"/apis/cert-manager.io/v1/namespaces/{NAMESPACE}/certificates/{name}"
+    async with (
+        having(ward.lab, request, f"{REQUESTS}/{name}-1"),
+        having(ward.lab, rehearsal.shadow(wanted.request, domains.ISSUER), certificate),
+    ):
+        await ward.until(CertificatePlace(namespace=NAMESPACE, name=name), "CW1309", "")
+        report = await mended(ward, worker, wanted)
+        assert f"fixed: delete CertificateRequest {NAMESPACE}/{name}-1" in told(report)
 
 
 async def test_a_domain_leaves_what_is_not_its_own(ward: Ward, worker: DynamicClient) -> None:

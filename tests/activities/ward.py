@@ -168,9 +168,9 @@ async def ready(ward: Ward, name: str, *, other_than: str = "") -> Json:
     return await ward.lab.until("/apis/cert-manager.io/v1/clusterissuers", good)
 
 
-def restored_request(hostname: str) -> Json:
+def restored_request(hostname: str, certificate: str = "") -> Json:
     """The CertificateRequest of a domain's first issuance as a restore without owners leaves it, and nobody's."""
-    name = names.certificate_name(hostname)
+    name = certificate or names.certificate_name(hostname)
     annotations = {"cert-manager.io/certificate-name": name, "cert-manager.io/certificate-revision": "1"}
     return {
         "apiVersion": "cert-manager.io/v1",
