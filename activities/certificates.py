@@ -9,28 +9,34 @@ ordered (`activities.preflight`), how an issuance is rehearsed (`activities.rehe
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
 from kubernetes.aio.dynamic import DynamicClient
 from temporalio import activity
+from temporalio.client import Client
 
-from activities import kubernetes
+from activities import kubernetes, standstill
 from activities.attended import attended
 from activities.diagnosis import stalled
 from activities.issuance import CERT_MANAGER, IssuanceWatch
 from activities.rehearsal import RehearsalWatch, remove_shadow
 from lifecycle import claims, diagnosis, manifests, names, targets
 from lifecycle.findings import Finding
-from lifecycle.steps import CertificateTarget, Cleanup, IssuanceResult
+from lifecycle.steps import CertificateTarget, Cleanup, IssuanceResult, Standstill
 from lifecycle.targets import Place
 
 
 class CertificateActivities:
-    """Activities on Certificates and their challenges, given the cluster's client."""
+    """Activities on Certificates and their challenges, given the cluster's client.
 
-    def __init__(self, cluster: DynamicClient) -> None:
+    With Temporal's client a domain is told why its issuance stands still.
+    """
+
+    def __init__(self, cluster: DynamicClient, temporal: Client | None = None) -> None:
         self._cluster = cluster
+        self._temporal = temporal
 
     @activity.defn
     async def issue_certificate(self, target: CertificateTarget) -> IssuanceResult:
@@ -40,7 +46,8 @@ class CertificateActivities:
         Made anew, after a killed worker too, it applies the same and goes on waiting: no second order comes of it.
         Raises ApplicationError as `apply_certificate` and `await_certificate` do.
         """
-        watch, stage = self._watch(target), RehearsalWatch(self._cluster, target.request)
+        watch = self._watch(target)
+        stage = RehearsalWatch(self._cluster, target.request, self._tells(target))
 
         async def issued() -> IssuanceResult:
             refused = await self._refused(target)
@@ -116,7 +123,11 @@ class CertificateActivities:
             target.request,
             previous=target.previous_fingerprint,
             diagnose=partial(stalled, self._cluster, target.request),
+            tell=self._tells(target),
         )
+
+    def _tells(self, target: CertificateTarget) -> Callable[[Standstill], Awaitable[bool]] | None:
+        return partial(standstill.tell, self._temporal, target.request.hostname) if self._temporal else None
 
     async def _collisions(self, target: CertificateTarget) -> tuple[Finding, ...]:
         request = target.request

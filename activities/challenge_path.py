@@ -1,6 +1,7 @@
-"""What does port 80 of the gateway answer to a challenge's path? Each address, for each name, with a random token.
+"""What does port 80 of the gateway answer to a challenge's path? Each address, for each name.
 
-Asked as a CA would ask: by HTTP on port 80, without following a redirect. Only public addresses are dialled unless the
+Asked as a CA would ask, by HTTP on port 80 and without following a redirect: with a random token, or with that of a
+challenge that is presented. Only public addresses are dialled unless the
 operator lists a network. Left out: what the answers mean (`lifecycle.challenge_path`).
 """
 
@@ -19,7 +20,7 @@ from lifecycle.edge import from_upstream
 _AT_ONCE = 32
 """As at the edge: some dozen requests neither flood a gateway nor this process."""
 
-_LONGEST_HEADER = 200
+_LONGEST_HEADER, _MOST_BODY = 200, 1024
 
 
 async def gather_challenge_path(
@@ -34,26 +35,57 @@ async def gather_challenge_path(
 
     `timeout_seconds` for each request. Never raises for what it finds.
     """
-    names = [name for name in dict.fromkeys(hostnames) if not name.startswith("*.")]
+    # RFC 8555, section 8.3: base64url, at least 128 bits of entropy
+    asked = [(name, secrets.token_urlsafe(32)) for name in dict.fromkeys(hostnames) if not name.startswith("*.")]
+    return await _gather(asked, addresses, port, may_dial, timeout_seconds, presented=False)
+
+
+async def presented_challenge_path(
+    challenges: Iterable[tuple[str, str]],
+    addresses: Iterable[str],
+    *,
+    port: int,
+    may_dial: Callable[[str], bool],
+    timeout_seconds: float,
+) -> tuple[PathAnswer, ...]:
+    """As `gather_challenge_path`, of challenges that are presented, each as hostname and token."""
+    return await _gather(challenges, addresses, port, may_dial, timeout_seconds, presented=True)
+
+
+async def _gather(
+    asked: Iterable[tuple[str, str]],
+    addresses: Iterable[str],
+    port: int,
+    may_dial: Callable[[str], bool],
+    timeout_seconds: float,
+    *,
+    presented: bool,
+) -> tuple[PathAnswer, ...]:
+    pairs = [(address, *question) for address in addresses for question in asked]
     limit = asyncio.Semaphore(_AT_ONCE)
     # One connection for each request, and no proxy of the environment: it is the gateway that is asked.
     limits = httpx.Limits(max_keepalive_connections=0)
     async with httpx.AsyncClient(timeout=timeout_seconds, trust_env=False, limits=limits) as http:
 
-        async def one(hostname: str, address: str) -> PathAnswer:
+        async def one(address: str, hostname: str, token: str) -> PathAnswer:
             if not may_dial(address):
                 return PathAnswer(hostname=hostname, address=address, ending=Ending.NOT_ALLOWED)
             async with limit:
-                return await _answer(http, hostname, address, port, timeout_seconds)
+                return await _answer(http, hostname, address, port, token, timeout_seconds, presented=presented)
 
-        return tuple(await asyncio.gather(*(one(name, address) for address in addresses for name in names)))
+        return tuple(await asyncio.gather(*(one(*pair) for pair in pairs)))
 
 
 async def _answer(
-    http: httpx.AsyncClient, hostname: str, address: str, port: int, timeout_seconds: float
+    http: httpx.AsyncClient,
+    hostname: str,
+    address: str,
+    port: int,
+    token: str,
+    timeout_seconds: float,
+    *,
+    presented: bool,
 ) -> PathAnswer:
-    token = secrets.token_urlsafe(32)  # RFC 8555, section 8.3: base64url, at least 128 bits of entropy
-
     def ended(ending: Ending, error: Exception) -> PathAnswer:
         detail = said(str(error).replace(token, "<token>")) or type(error).__name__
         return PathAnswer(hostname=hostname, address=address, ending=ending, detail=detail)
@@ -71,6 +103,7 @@ async def _answer(
                 status=answer.status_code,
                 server=_cut(answer.headers.get("server", "")),
                 location=_cut(answer.headers.get("location", "").replace(token, "<token>")),
+                token_served=presented and await _serves(answer, token),
                 upstream=from_upstream(answer.headers),
             )
     except (httpx.TimeoutException, TimeoutError) as error:
@@ -83,6 +116,18 @@ async def _answer(
         return ended(Ending.RESET if nothing else Ending.BROKEN, error)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return ended(Ending.BROKEN, error)
+
+
+async def _serves(answer: httpx.Response, token: str) -> bool:
+    """Whether the body is a solver's: RFC 8555, section 8.1: the key authorization begins with the token."""
+    if answer.status_code != 200:
+        return False
+    body = b""
+    async for part in answer.aiter_bytes(_MOST_BODY):
+        body += part
+        if len(body) >= _MOST_BODY:
+            break
+    return body.startswith(f"{token}.".encode())
 
 
 def _refused(error: BaseException) -> bool:

@@ -1,141 +1,67 @@
-"""Look at everything that a Certificate's issuance passes through, once; and do what a remedy says.
+"""Say what is wrong with a certificate, now, and do about it what is safe to do.
 
-All reads are bounded, and what may not be read is told as such. The webhook is tried by a dry run, which stores
-nothing. Addresses are dialled only where the edge's settings allow it. Left out: what is wrong
-(`lifecycle.diagnosing`), and asking for a remedy.
+A look, a verdict, and where asked for the cause's remedy, then another look. Left out: how it is looked
+(`activities.snapshot`), what the verdict is (`lifecycle.diagnosing`), and how a remedy is done (`activities.remedies`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-from collections.abc import Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from functools import partial
 
-import httpx
 from kubernetes.aio.dynamic import DynamicClient
-from kubernetes.aio.dynamic.exceptions import ConflictError, DynamicApiError, NotFoundError
+from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities import edge as edges
-from activities import kubernetes, lookups
-from activities.delegation import gather_delegations
 from activities.edge import EdgeSettings
-from activities.gateways import gateway_addresses
-from activities.issuance import ACME, CERT_MANAGER
-from activities.trust import expected_roots
-from lifecycle import edge, findings, gateway_api, issuance, manifests, names, targets, x509
-from lifecycle.challenge_path import Ending, PathAnswer
-from lifecycle.delegation import Delegation, dns_challenge
-from lifecycle.diagnosing import CONTROLLER_NEEDS, Action, Diagnosis, Remedy, diagnose
-from lifecycle.diagnosis import said
-from lifecycle.domain import (
-    DEFAULT_GATEWAY,
-    CertificateFacts,
-    GatewayKind,
-    GatewayTarget,
-    IssuerKind,
-    OnboardingRequest,
-    ServedAt,
-)
+from activities.remedies import mend
+from activities.snapshot import CertificatePlace, DiagnosisSettings, find_certificate, look
+from lifecycle import names
+from lifecycle.blame import Remedy
+from lifecycle.diagnosing import Diagnosis, diagnose
+from lifecycle.domain import OnboardingRequest
 from lifecycle.findings import Finding
-from lifecycle.manifests import CHALLENGE_PATH, FIELD_MANAGER, ChallengeRoute, Manifest
-from lifecycle.platform import Permission, refused_permission
-from lifecycle.snapshot import (
-    FINAL_STATES,
-    Document,
-    Snapshot,
-    annotation,
-    concerns,
-    controlled,
-    issuer_of,
-    request_of,
-    tls_of,
-)
+from lifecycle.mending import Mended, mend_report, tenants
+from lifecycle.snapshot import Snapshot
+from lifecycle.steps import CertificateTarget, MendReport
 
-T = TypeVar("T")
-
-ISTIO, SECURITY, SLICES = "networking.istio.io/v1", "security.istio.io/v1", "discovery.k8s.io/v1"
-
-_MOST_PAGES = 20
-"""Of 500 objects each: a namespace with more than ten thousand requests is not read to its end."""
-
-_MOST_NAMES, _MOST_PROBES, _MOST_BODY = 20, 40, 1024
-_ANSWER_SECONDS = 5.0
 _ROUNDS = 5
-_WRITES = 5
+"""Remedies in a row: what is wrong after five is nothing that goes away by itself."""
 
-_FORM_OF_ANSWERS = {
-    kind.code
-    for kind in (
-        findings.EDGE_ACCEPTS_FORBIDDEN,
-        findings.EDGE_REFUSES_ALLOWED,
-        findings.EDGE_REDIRECT_WRONG,
-        findings.ROUTE_NOT_ANSWERING,
-    )
-}
+_SETTLE_SECONDS = 1.0
+"""cert-manager takes up what changed within a second."""
 
-_SOLVER = "acme.cert-manager.io/http01-solver=true"
-_PARTS = (
-    "app.kubernetes.io/component in (controller,webhook,cainjector),"
-    "app.kubernetes.io/name in (cert-manager,webhook,cainjector)"
-)
-_CONTROLLER = "app.kubernetes.io/name=cert-manager,app.kubernetes.io/component=controller"
+Permitted = Callable[[Snapshot, Remedy], bool]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiagnosisSettings:
-    """How the gateway and the customers' names are looked at; `dns_timeout` in seconds.
+class DiagnosisActivities:
+    """The activity that mends a domain's certificate, given the cluster's client and how it is looked at."""
 
-    `outside` False leaves out what lies outside the cluster: name servers, and dialling the gateway.
-    """
+    def __init__(self, cluster: DynamicClient, settings: DiagnosisSettings) -> None:
+        self._cluster = cluster
+        self._settings = settings
 
-    edge: EdgeSettings
-    gateway: GatewayTarget = DEFAULT_GATEWAY
-    nameservers: tuple[str, ...] = ()
-    dns_timeout: float = 3.0
-    cname_target: str = ""
-    outside: bool = True
+    @activity.defn
+    async def mend_certificate(self, target: CertificateTarget) -> MendReport:
+        """Do what is safe about what keeps the domain's certificate, of its own objects only, and look again.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CertificatePlace:
-    """Which Certificate is meant; `asked` is the hostname that led to it, empty where it was named itself."""
-
-    namespace: str
-    name: str
-    asked: str = ""
+        Of its rehearsal, where that is under way: the domain's own Certificate is not there yet then.
+        Raises ApplicationError, to be tried again, where the cluster does not answer.
+        """
+        request = target.request
+        settings = replace(self._settings, gateway=request.gateway)
+        place = await find_certificate(self._cluster, request.hostname, request.gateway)
+        found, done = await mended(self._cluster, place, settings, permitted=partial(tenants, request))
+        return mend_report(found, done, datetime.now(UTC))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mended:
-    """What came of a remedy, in words."""
-
-    remedy: Remedy
-    done: bool
-    words: str
-
-
-async def find_certificate(cluster: DynamicClient, hostname: str, gateway: GatewayTarget) -> CertificatePlace:
-    """The Certificate of a hostname: ours, else one that has the name; ours by name where there is none.
-
-    Raises ApplicationError.
-    """
-    ours = CertificatePlace(namespace=gateway.namespace, name=names.certificate_name(hostname), asked=hostname)
-    if await kubernetes.read(cluster, CERT_MANAGER, "Certificate", ours.namespace, ours.name) is not None:
-        return ours
-    found = [
-        one
-        for one in await _bounded(cluster, CERT_MANAGER, "Certificate", "")
-        if hostname in (one["spec"].get("dnsNames") or ())
-    ]
-    found.sort(key=lambda one: (not annotation(one, manifests.DOMAIN_ANNOTATION), one["metadata"]["namespace"]))
-    if not found:
-        return ours
-    metadata = found[0]["metadata"]
-    return CertificatePlace(namespace=metadata["namespace"], name=metadata["name"], asked=hostname)
+def place_of(request: OnboardingRequest) -> CertificatePlace:
+    """The Certificate of a domain."""
+    name = names.certificate_name(request.hostname)
+    return CertificatePlace(namespace=request.gateway.namespace, name=name, asked=request.hostname)
 
 
 async def diagnosed(cluster: DynamicClient, place: CertificatePlace, settings: DiagnosisSettings) -> Diagnosis:
@@ -151,543 +77,42 @@ async def stalled(cluster: DynamicClient, request: OnboardingRequest, name: str 
     """
     edge_unused = EdgeSettings(roots_pem=b"")
     settings = DiagnosisSettings(edge=edge_unused, gateway=request.gateway, outside=False)
-    name = name or names.certificate_name(request.hostname)
-    return await diagnosed(cluster, CertificatePlace(namespace=request.gateway.namespace, name=name), settings)
+    own = place_of(request)
+    return await diagnosed(cluster, replace(own, name=name or own.name, asked=""), settings)
+
+
+def _anything(seen: Snapshot, remedy: Remedy) -> bool:
+    return True
 
 
 async def mended(
-    cluster: DynamicClient, place: CertificatePlace, settings: DiagnosisSettings
+    cluster: DynamicClient,
+    place: CertificatePlace,
+    settings: DiagnosisSettings,
+    *,
+    permitted: Permitted = _anything,
 ) -> tuple[Diagnosis, tuple[Mended, ...]]:
     """Diagnose, do the cause's remedy, and look again until there is none; each remedy once.
 
-    Raises ApplicationError.
+    Only those that are `permitted` to whoever asks. A permission that a remedy lacks on the cluster is a finding.
+    Raises ApplicationError where the cluster does not answer.
     """
     done: list[Mended] = []
+    refused: list[Finding] = []
     while True:
         seen = await look(cluster, place, settings)
         found = diagnose(seen)
-        tried = {one.remedy for one in done}
-        if found.remedy is None or found.remedy in tried or len(done) >= _ROUNDS:
-            return found, tuple(done)
-        done.append(await mend(cluster, found.remedy, seen))
-        await asyncio.sleep(1.0)
-
-
-# --- gathering --------------------------------------------------------------------------------------------------------
-
-
-async def look(cluster: DynamicClient, place: CertificatePlace, settings: DiagnosisSettings) -> Snapshot:
-    """One snapshot. Raises ApplicationError where the cluster does not answer."""
-    return await _Look(cluster, place, settings).snapshot()
-
-
-@dataclass(slots=True)
-class _Look:
-    cluster: DynamicClient
-    place: CertificatePlace
-    settings: DiagnosisSettings
-    unseen: list[Finding] = field(default_factory=list)
-    hidden: set[str] = field(default_factory=set)
-
-    async def snapshot(self) -> Snapshot:
-        namespace, name, gateway = self.place.namespace, self.place.name, self.settings.gateway
-        certificate = await self._read(CERT_MANAGER, "Certificate", namespace, name)
-        domain = annotation(certificate, manifests.DOMAIN_ANNOTATION) if certificate else ""
-        api_gateway, http_routes = None, list[Manifest]()
-        if domain:
-            own = names.gateway_name(domain)
-            api_gateway = await self._read(gateway_api.VERSION, "Gateway", gateway.namespace, own)
-        if api_gateway is not None:
-            gateway = replace(gateway, kind=GatewayKind.GATEWAY_API)
-            http_routes = await self._list(gateway_api.VERSION, "HTTPRoute", gateway.namespace)
-        first = Snapshot(
-            now=datetime.now(UTC),
-            namespace=namespace,
-            name=name,
-            asked=self.place.asked,
-            gateway=gateway,
-            certificate=certificate,
-            cname_target=self.settings.cname_target,
-        )
-        hostnames = first.hostnames
-        no_addresses: tuple[str, ...] = ()
-        certificates, requests, orders, challenges, pods, services, events = await asyncio.gather(
-            self._list(CERT_MANAGER, "Certificate", namespace),
-            self._list(CERT_MANAGER, "CertificateRequest", namespace),
-            self._list(ACME, "Order", namespace),
-            self._list(ACME, "Challenge", namespace),
-            self._list("v1", "Pod", namespace, _SOLVER),
-            self._list("v1", "Service", namespace, _SOLVER),
-            self._list("v1", "Event", namespace, fields="type=Warning"),
-        )
-        routes, gateways, policies, deployments, controllers = await asyncio.gather(
-            self._list(ISTIO, "VirtualService", ""),
-            self._list(ISTIO, "Gateway", ""),
-            self._list(SECURITY, "AuthorizationPolicy", gateway.namespace),
-            self._list("apps/v1", "Deployment", "", _PARTS),
-            self._list("v1", "Pod", "", _CONTROLLER, what="controllers"),
-        )
-        addressed = gateway_addresses(self.cluster, gateway, self.settings.nameservers)
-        addresses = await self._looked("gateway", addressed, no_addresses)
-        webhook = await self._webhook()
-        challenges = [one for one in challenges if concerns(one, name, hostnames)]
-        owners = {owner["uid"] for one in challenges for owner in one["metadata"].get("ownerReferences") or ()}
-        orders = [one for one in orders if concerns(one, name, ()) or one["metadata"]["uid"] in owners]
-        requests = [one for one in requests if concerns(one, name, ())]
-        slices = await self._slices(namespace, services, challenges)
-        issuer, issuer_namespaces = await self._issuer(certificate)
-        secret_owner, facts, problems = await self._secret(certificate, hostnames)
-        gateways = [one for one in gateways if _serves_any(one, hostnames)]
-        credentials = await self._credentials(gateways)
-        chain = [*filter(None, (certificate, issuer)), *requests, *orders, *challenges, *pods, *services]
-        uids = {one["metadata"]["uid"] for one in chain}
-        asked = hostnames[:_MOST_NAMES] if self.settings.outside else ()
-        answers = await lookups.ask(asked, self.settings.nameservers, self.settings.dns_timeout)
-        told, served = await self._edge(first, gateways, api_gateway, addresses, facts)
-        return Snapshot(
-            now=first.now,
-            namespace=namespace,
-            name=name,
-            asked=first.asked,
-            gateway=gateway,
-            certificate=certificate,
-            cname_target=first.cname_target,
-            certificates=tuple(
-                one
-                for one in certificates
-                if certificate is not None
-                and one["metadata"]["name"] != name
-                and one["spec"].get("secretName") == certificate["spec"]["secretName"]
-            ),
-            requests=tuple(requests),
-            orders=tuple(orders),
-            challenges=tuple(challenges),
-            issuer=issuer,
-            issuer_seen="Issuer" not in self.hidden and "ClusterIssuer" not in self.hidden,
-            issuer_namespaces=issuer_namespaces,
-            solver_pods=tuple(pods),
-            solver_services=tuple(services),
-            endpoint_slices=tuple(slices),
-            solver_seen=not {"Pod", "Service"} & self.hidden,
-            endpoints_seen="EndpointSlice" not in self.hidden,
-            routes_seen=not {"VirtualService", "HTTPRoute"} & self.hidden,
-            http_routes=tuple(http_routes),
-            api_gateway=api_gateway,
-            routes=tuple(one for one in routes if set(one["spec"].get("hosts") or ()) & set(hostnames)),
-            gateways=tuple(gateways),
-            policies=tuple(policies),
-            deployments=None if "Deployment" in self.hidden else tuple(deployments),
-            controllers=tuple(controllers),
-            controller_denied=() if first.settled else await self._controller_denied(certificate, controllers),
-            webhook=webhook,
-            events=tuple(one for one in events if one["involvedObject"].get("uid") in uids),
-            secret_seen="Secret" not in self.hidden,
-            secret_owner=secret_owner,
-            secret=facts,
-            secret_findings=problems,
-            credentials=credentials,
-            accounts_denied=await self._denied(gateways),
-            answers=answers,
-            gateway_addresses=addresses,
-            delegations=await self._delegations(challenges),
-            path=await self._path(challenges, addresses),
-            edge=told,
-            served=served,
-            unseen=tuple(dict.fromkeys(self.unseen)),
-        )
-
-    async def _delegations(self, challenges: Sequence[Document]) -> tuple[Delegation, ...]:
-        asked = [
-            dns_challenge(one["spec"]["dnsName"], one["spec"]["solver"])
-            for one in challenges
-            if self.settings.outside and (one["spec"].get("solver") or {}).get("dns01") is not None
-        ]
-        unique = tuple(dict.fromkeys(asked))[:_MOST_NAMES]
-        return await gather_delegations(unique, self.settings.nameservers, self.settings.dns_timeout)
-
-    async def _looked(self, kind: str, work: Coroutine[Any, Any, T], otherwise: T) -> T:
-        """What may not be looked at is remembered as hidden; a kind that the cluster does not have is just empty."""
+        remedy = found.remedy
+        over = remedy is None or any(one.remedy == remedy for one in done) or len(done) >= _ROUNDS
+        if remedy is None or over or not permitted(seen, remedy):
+            return replace(found, findings=(*found.findings, *refused)), tuple(done)
         try:
-            return await work
+            came = await mend(cluster, remedy, seen)
         except ApplicationError as error:
             told = [detail for detail in error.details if isinstance(detail, Finding)]
-            if not told:
+            if not told or not error.non_retryable:
                 raise
-            self.hidden.add(kind)
-            if error.type != "KindMissing" or kind == "Certificate":
-                self.unseen.extend(told)
-            return otherwise
-
-    async def _read(self, api_version: str, kind: str, namespace: str, name: str) -> Manifest | None:
-        return await self._looked(kind, kubernetes.read(self.cluster, api_version, kind, namespace, name), None)
-
-    async def _list(
-        self, api_version: str, kind: str, namespace: str, labels: str = "", *, fields: str = "", what: str = ""
-    ) -> list[Manifest]:
-        """`what` tells apart lists of one kind, where being kept from one says nothing of the other."""
-        return await self._looked(
-            what or kind, _bounded(self.cluster, api_version, kind, namespace, labels=labels, fields=fields), []
-        )
-
-    async def _issuer(self, certificate: Document | None) -> tuple[Manifest | None, tuple[str, ...]]:
-        ref = issuer_of(certificate) if certificate is not None else None
-        if ref is None:
-            return None, ()
-        found = await self._read(CERT_MANAGER, ref.kind.value, ref.namespace, ref.name)
-        if found is not None or ref.kind is IssuerKind.CLUSTER_ISSUER:
-            return found, ()
-        there = await self._list(CERT_MANAGER, "Issuer", "", fields=f"metadata.name={ref.name}")
-        return None, tuple(one["metadata"]["namespace"] for one in there)
-
-    async def _slices(self, namespace: str, services: list[Manifest], challenges: list[Manifest]) -> list[Manifest]:
-        wanted = [one["metadata"]["name"] for one in services if any(controlled(one, owner) for owner in challenges)]
-        if not wanted:
-            return []
-        selector = f"kubernetes.io/service-name in ({','.join(wanted[:_MOST_NAMES])})"
-        return await self._list(SLICES, "EndpointSlice", namespace, selector)
-
-    async def _secret(
-        self, certificate: Document | None, hostnames: tuple[str, ...]
-    ) -> tuple[str | None, CertificateFacts | None, tuple[Finding, ...]]:
-        """The owner that the Secret names and the facts of its certificate; no bytes leave."""
-        if certificate is None:
-            return None, None, ()
-        namespace, name = self.place.namespace, certificate["spec"]["secretName"]
-        secret = await self._read("v1", "Secret", namespace, name)
-        if secret is None:
-            return None, None, ()
-        owner, data = annotation(secret, issuance.CERTIFICATE_NAME), secret.get("data") or {}
-        if not data.get("tls.crt") or not data.get("tls.key") or not hostnames:
-            return owner, None, ()
-        chain, key = (base64.b64decode(data[part]) for part in ("tls.crt", "tls.key"))
-        now, subject = datetime.now(UTC), f"Secret {namespace}/{name}"
-        facts, problems = x509.secret_findings(chain, key, hostnames, subject=subject, now=now)
-        return owner, facts, problems
-
-    async def _credentials(self, gateways: Iterable[Document]) -> frozenset[str]:
-        """Those that Gateways name and the gateway's namespace does not have."""
-        named = sorted({name for one in gateways for name in _credentials_of(one)})[:_MOST_NAMES]
-        namespace = self.settings.gateway.namespace
-        there = await asyncio.gather(*(self._read("v1", "Secret", namespace, name) for name in named))
-        if "Secret" in self.hidden:
-            return frozenset()
-        return frozenset(name for name, secret in zip(named, there, strict=True) if secret is None)
-
-    async def _denied(self, gateways: list[Manifest]) -> tuple[str, ...]:
-        """ServiceAccounts of the gateway's Pods that may not list Secrets, as istiod asks before it hands any out."""
-        if not any(_credentials_of(one) for one in gateways):
-            return ()
-        gateway = self.settings.gateway
-        labels = ",".join(f"{key}={value}" for key, value in gateway.selector)
-        pods = await self._list("v1", "Pod", gateway.namespace, labels, what="gateway")
-        secrets = Permission("list", "", "secrets", "")
-        accounts = sorted({str(pod["spec"].get("serviceAccountName") or "default") for pod in pods})
-        may = await asyncio.gather(
-            *(self._may(f"{gateway.namespace}/{one}", gateway.namespace, secrets) for one in accounts)
-        )
-        return tuple(f"{gateway.namespace}/{one}" for one, allowed in zip(accounts, may, strict=True) if not allowed)
-
-    async def _controller_denied(
-        self, certificate: Document | None, controllers: list[Manifest]
-    ) -> tuple[tuple[str, Permission], ...]:
-        """What cert-manager needs for an issuance in this namespace, and may not do."""
-        if certificate is None or not controllers:
-            return ()
-        pod = controllers[0]
-        account = f"{pod['metadata']['namespace']}/{pod['spec'].get('serviceAccountName') or 'default'}"
-        place = self.place.namespace
-        first = await self._may(account, place, CONTROLLER_NEEDS[0])  # alone: perhaps we may not ask at all
-        others = await asyncio.gather(*(self._may(account, place, one) for one in CONTROLLER_NEEDS[1:]))
-        may = (first, *others)
-        return tuple((account, one) for one, allowed in zip(CONTROLLER_NEEDS, may, strict=True) if not allowed)
-
-    async def _may(self, account: str, place: str, permission: Permission) -> bool:
-        """Whether a ServiceAccount (``namespace/name``) may do something in a namespace; True where we cannot ask."""
-        if "SubjectAccessReview" in self.hidden:
-            return True
-        return await self._looked("SubjectAccessReview", self._review(account, place, permission), True)
-
-    async def _review(self, account: str, place: str, permission: Permission) -> bool:
-        api_version, kind = "authorization.k8s.io/v1", "SubjectAccessReview"
-        found = await kubernetes.resource(self.cluster, api_version, kind)
-        namespace, _, name = account.partition("/")
-        resource, _, subresource = permission.resource.partition("/")
-        attributes = {
-            "verb": permission.verb,
-            "group": permission.group,
-            "resource": resource,
-            "subresource": subresource,
-            "namespace": place,
-        }
-        body = {
-            "apiVersion": api_version,
-            "kind": kind,
-            "spec": {
-                "user": f"system:serviceaccount:{namespace}:{name}",
-                "groups": ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"],
-                "resourceAttributes": {key: value for key, value in attributes.items() if value},
-            },
-        }
-        async with kubernetes.answering(self.cluster, f"ask for the permissions of {account}"):
-            answer = await self.cluster.create(found, body=body, _request_timeout=kubernetes.CALL_SECONDS)
-            return bool(answer.to_dict()["status"].get("allowed"))
-
-    async def _webhook(self) -> str:
-        """Why a dry-run create did not pass the webhook; empty where it did, or could not be tried."""
-        namespace, name = self.place.namespace, "certwright-diagnosis"
-        body = {
-            "apiVersion": CERT_MANAGER,
-            "kind": "Certificate",
-            "metadata": {"name": name, "namespace": namespace},
-            "spec": {"secretName": name, "dnsNames": ["diagnosis.certwright.dev"], "issuerRef": {"name": name}},
-        }
-        try:
-            kind = await kubernetes.resource(self.cluster, CERT_MANAGER, "Certificate")
-            async with kubernetes.answering(self.cluster, "dry-run create Certificate"):
-                try:
-                    await self.cluster.create(
-                        kind,
-                        body=body,
-                        namespace=namespace,
-                        dry_run="All",
-                        field_manager=FIELD_MANAGER,
-                        _request_timeout=kubernetes.CALL_SECONDS,
-                    )
-                except DynamicApiError as error:
-                    words = str(error.summary())
-                    # 500 is the API server's word for a webhook that failed; what is refused passed it, or RBAC did
-                    return said(words) if error.status == 500 and not refused_permission(words) else ""
-        except ApplicationError as error:
-            return f"A dry-run create got no answer: {said(error.message)}" if "Timeout" in error.message else ""
-        return ""
-
-    async def _path(self, challenges: list[Manifest], addresses: tuple[str, ...]) -> tuple[PathAnswer, ...]:
-        """What each address of the gateway answers to the path of each challenge that is presented."""
-        if not self.settings.outside:
-            return ()
-        asked = [
-            (str(one["spec"]["dnsName"]), str(one["spec"].get("token") or ""))
-            for one in challenges
-            if (one.get("status") or {}).get("presented")
-            and one["spec"].get("type") == "HTTP-01"
-            and one["status"].get("state") not in FINAL_STATES
-        ][:_MOST_NAMES]
-        limits = httpx.Limits(max_keepalive_connections=0)
-        timeout = self.settings.edge.timeout_seconds
-        async with httpx.AsyncClient(timeout=timeout, trust_env=False, limits=limits) as http:
-            return tuple(
-                await asyncio.gather(
-                    *(
-                        self._path_answer(http, hostname, token, address)
-                        for hostname, token in asked
-                        for address in addresses
-                    )
-                )
-            )
-
-    async def _path_answer(self, http: httpx.AsyncClient, hostname: str, token: str, address: str) -> PathAnswer:
-        def ended(ending: Ending, **more: Any) -> PathAnswer:
-            return PathAnswer(hostname=hostname, address=address, ending=ending, **more)
-
-        if not self.settings.edge.allows(address):
-            return ended(Ending.NOT_ALLOWED)
-        literal = f"[{address}]" if ":" in address else address
-        url = f"http://{literal}:{self.settings.edge.http_port}{CHALLENGE_PATH}{token}"
-        try:
-            async with http.stream("GET", url, headers={"Host": hostname}) as answer:
-                body = b""
-                async for part in answer.aiter_bytes(_MOST_BODY):
-                    body += part
-                    if len(body) >= _MOST_BODY:
-                        break
-                return ended(
-                    Ending.ANSWERED,
-                    status=answer.status_code,
-                    server=answer.headers.get("server", "")[:80],
-                    location=answer.headers.get("location", "").replace(token, "<token>")[:200],
-                    # RFC 8555, section 8.1: the key authorization begins with the token
-                    token_served=answer.status_code == 200 and body.startswith(f"{token}.".encode()),
-                )
-        except httpx.ConnectTimeout:
-            return ended(Ending.TIMEOUT)
-        except httpx.TimeoutException:
-            return ended(Ending.TIMEOUT)
-        except httpx.ConnectError:
-            return ended(Ending.REFUSED)
-        except (httpx.RemoteProtocolError, httpx.ReadError):
-            return ended(Ending.RESET)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return ended(Ending.BROKEN, detail=type(error).__name__)
-
-    async def _edge(
-        self,
-        first: Snapshot,
-        gateways: list[Manifest],
-        api_gateway: Manifest | None,
-        addresses: tuple[str, ...],
-        facts: CertificateFacts | None,
-    ) -> tuple[tuple[Finding, ...], tuple[ServedAt, ...]]:
-        """What the addresses serve for names whose Gateway has port 443; of others' domains no redirect is asked."""
-        certificate = first.certificate
-        if certificate is None or facts is None or not self.settings.outside:
-            return (), ()
-        bound = {
-            host
-            for one in gateways
-            for server in one["spec"].get("servers") or ()
-            if (server.get("tls") or {}).get("credentialName")
-            for host in map(_bare_host, server.get("hosts") or ())
-        }
-        bound |= {
-            _bare_host(one.get("hostname") or "")
-            for one in (api_gateway or {}).get("spec", {}).get("listeners") or ()
-            if (one.get("tls") or {}).get("certificateRefs")
-        }
-        hostnames = [name for name in first.hostnames if name in bound]
-        tls = tls_of(gateways, api_gateway, certificate["spec"]["secretName"])
-        request = replace(request_of(certificate, first.gateway), tls=tls)
-        roots = self.settings.edge.roots_pem
-        roots = await self._looked("roots", expected_roots(self.cluster, request, roots), roots)
-        settings = replace(self.settings.edge, roots_pem=roots)
-        pairs = [(address, name) for address in addresses for name in hostnames][:_MOST_PROBES]
-        seen = await asyncio.gather(
-            *(edges.probe(settings, request, address, name, facts.fingerprint) for address, name in pairs)
-        )
-        http, https = self.settings.edge.http_port, self.settings.edge.https_port
-        judged = [edge.served(one, facts.fingerprint, http_port=http, https_port=https, tls=tls) for one in seen]
-        # how others want their clients answered is their affair; which certificate is served is not
-        theirs = set() if first.ours else _FORM_OF_ANSWERS
-        told = tuple(one for _, one in judged if one is not None and one.code not in theirs)
-        return told, tuple(
-            replace(served, problem="") if one is not None and one.code in theirs else served for served, one in judged
-        )
-
-
-async def _bounded(
-    cluster: DynamicClient, api_version: str, kind: str, namespace: str, *, labels: str = "", fields: str = ""
-) -> list[Manifest]:
-    """Objects of a namespace (empty: of all), no more than so many pages. Raises ApplicationError."""
-    found: list[Manifest] = []
-    pages = 0
-    listing = kubernetes.pages(cluster, api_version, kind, namespace, label_selector=labels, field_selector=fields)
-    async for page in listing:
-        found += page
-        pages += 1
-        if pages >= _MOST_PAGES:
-            await listing.aclose()  # type: ignore[attr-defined]
-            break
-    return found
-
-
-def _serves_any(gateway: Document, hostnames: tuple[str, ...]) -> bool:
-    hosts = {_bare_host(host) for one in gateway["spec"].get("servers") or () for host in one.get("hosts") or ()}
-    return any(
-        host == name or (host.startswith("*") and name.endswith(host[1:])) for host in hosts for name in hostnames
-    )
-
-
-def _bare_host(host: str) -> str:
-    return str(host).rpartition("/")[2].lower()
-
-
-def _credentials_of(gateway: Document) -> set[str]:
-    named = {str((one.get("tls") or {}).get("credentialName") or "") for one in gateway["spec"].get("servers") or ()}
-    return {name for name in named if name and "://" not in name}
-
-
-# --- remedies ---------------------------------------------------------------------------------------------------------
-
-
-async def mend(cluster: DynamicClient, remedy: Remedy, seen: Snapshot) -> Mended:
-    """Do what a remedy says; what has changed meanwhile is left alone. Raises ApplicationError."""
-    match remedy.action:
-        case Action.DELETE:
-            done = await _delete(cluster, remedy)
-        case Action.RELEASE:
-            done = await _release(cluster, remedy)
-        case Action.ROUTE:
-            done = await _route(cluster, seen)
-        case Action.RENEW:
-            done = True
-    if done and (remedy.renew or remedy.action is Action.RENEW):
-        done = await _renew(cluster, seen, again=remedy.renew)
-    return Mended(remedy=remedy, done=done, words="done" if done else "left alone: it has changed, or is gone")
-
-
-async def _delete(cluster: DynamicClient, remedy: Remedy) -> bool:
-    api_version = CERT_MANAGER if remedy.kind == "CertificateRequest" else ACME
-    found = await kubernetes.resource(cluster, api_version, remedy.kind)
-    async with kubernetes.answering(cluster, f"delete {remedy.kind} {remedy.name}"):
-        try:
-            await cluster.delete(
-                found,
-                name=remedy.name,
-                namespace=remedy.namespace,
-                body={"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": remedy.uid}},
-                _request_timeout=kubernetes.CALL_SECONDS,
-            )
-        except (NotFoundError, ConflictError):
-            return False
-    return True
-
-
-async def _release(cluster: DynamicClient, remedy: Remedy) -> bool:
-    """Take cert-manager's finalizers only: others' keep what they keep."""
-    item = await kubernetes.read(cluster, ACME, remedy.kind, remedy.namespace, remedy.name)
-    if item is None or item["metadata"]["uid"] != remedy.uid or not item["metadata"].get("deletionTimestamp"):
-        return False
-    kept = [name for name in item["metadata"].get("finalizers") or () if "acme.cert-manager.io" not in name]
-    found = await kubernetes.resource(cluster, ACME, remedy.kind)
-    async with kubernetes.answering(cluster, f"take the finalizer of {remedy.kind} {remedy.name}"):
-        try:
-            await cluster.patch(
-                found,
-                body={"metadata": {"finalizers": kept or None, "resourceVersion": item["metadata"]["resourceVersion"]}},
-                name=remedy.name,
-                namespace=remedy.namespace,
-                content_type="application/merge-patch+json",
-                field_manager=FIELD_MANAGER,
-                _request_timeout=kubernetes.CALL_SECONDS,
-            )
-        except (NotFoundError, ConflictError):
-            return False
-    return True
-
-
-async def _route(cluster: DynamicClient, seen: Snapshot) -> bool:
-    """The same route that the watch of an issuance applies, and takes away when it ends."""
-    if seen.certificate is None or not seen.ours:
-        return False
-    routes = []
-    for one in seen.present:
-        services = [service for service in seen.solver_services if controlled(service, one)]
-        if services and (one.get("status") or {}).get("presented"):
-            routes.append(
-                ChallengeRoute(
-                    hostname=one["spec"]["dnsName"],
-                    token=one["spec"]["token"],
-                    service=services[0]["metadata"]["name"],
-                    namespace=seen.namespace,
-                )
-            )
-    if not routes:
-        return False
-    request = request_of(seen.certificate, seen.gateway)
-    for manifest in targets.challenge_routes(request, tuple(routes)):
-        await kubernetes.apply(cluster, manifest)
-    return True
-
-
-async def _renew(cluster: DynamicClient, seen: Snapshot, *, again: bool) -> bool:
-    for _ in range(_WRITES):
-        item = await kubernetes.read(cluster, CERT_MANAGER, "Certificate", seen.namespace, seen.name)
-        if item is None:
-            return False
-        now = datetime.now(UTC)
-        asked_at = max(now, issuance.askable_at(item) or now)
-        await asyncio.sleep(min((asked_at - now).total_seconds(), 2.0))
-        conditions = issuance.issuing_by_hand(item, asked_at, again=again)
-        if conditions is None or await kubernetes.set_conditions(cluster, item, conditions):
-            return True
-        await asyncio.sleep(0.2)
-    return False
+            refused += told
+            came = Mended(remedy=remedy, done=False, words=told[0].problem)
+        done.append(replace(came, cause=found.cause))
+        await asyncio.sleep(_SETTLE_SECONDS)

@@ -10,20 +10,20 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from kubernetes.aio.dynamic import DynamicClient
 from temporalio.exceptions import ApplicationError
 
 from activities import kubernetes
-from lifecycle import diagnosis, findings, issuance, names, pacing, solvers, targets, x509
+from lifecycle import diagnosis, findings, issuance, mending, names, pacing, solvers, targets, x509
 from lifecycle.diagnosing import Diagnosis
 from lifecycle.diagnosis import said
 from lifecycle.domain import CertificateFacts, Observation, OnboardingRequest
-from lifecycle.findings import Finding, Severity
+from lifecycle.findings import Finding
 from lifecycle.issuance import Progress
 from lifecycle.manifests import ChallengeRoute, Manifest
-from lifecycle.steps import IssuanceResult
+from lifecycle.steps import IssuanceResult, Standstill
 
 CERT_MANAGER = "cert-manager.io/v1"
 ACME = "acme.cert-manager.io/v1"
@@ -93,13 +93,14 @@ class IssuanceWatch:
         known_failures: int = 0,
         begins_within: float | None = None,
         diagnose: Callable[[], Awaitable[Diagnosis]] | None = None,
+        tell: Callable[[Standstill], Awaitable[bool]] | None = None,
         name: str = "",
         secret: str = "",
     ) -> None:
         """Of a renewal: the certificate it replaces, failures that are not its own, and seconds until it must begin.
 
-        `diagnose` is asked what is to blame where nothing moves, and after a failure. `name` and `secret` are of a
-        Certificate and a Secret that are not the domain's own.
+        `diagnose` is asked what is to blame where nothing moves, and after a failure; `tell` hears each change of it.
+        `name` and `secret` are of a Certificate and a Secret that are not the domain's own.
         """
         self._cluster = cluster
         self._request = request
@@ -122,7 +123,9 @@ class IssuanceWatch:
         self._words = "waiting for cert-manager to look at the Certificate"
         self._started = self._controllers_looked_at = 0.0
         self._diagnose = diagnose
+        self._tell = tell
         self._cause: Finding | None = None
+        self._told: tuple[str, str] | None = None
         self._said: dict[str, str] = {}
         self._moved = self._diagnosed_at = 0.0
 
@@ -273,20 +276,20 @@ class IssuanceWatch:
             challenges[one["metadata"]["uid"]] = one
         present = issuance.parts(item, requests, orders, challenges.values())
         found = diagnosis.issuance_findings(item, *present)
-        nearer = await self._ask()
+        seen = await self._ask()
+        nearer = seen.cause if seen is not None and findings.errors(seen.findings) else None
         known = {one.code for one in found}
         return (nearer, *found) if nearer is not None and nearer.code not in known else found
 
-    async def _ask(self) -> Finding | None:
-        """The error that is to blame; None where nothing is, or where it cannot be told."""
+    async def _ask(self) -> Diagnosis | None:
+        """What is to blame; None where it cannot be told."""
         if self._diagnose is None:
             return None
         self._diagnosed_at = _now()
         try:
-            cause = (await self._diagnose()).cause
+            return await self._diagnose()
         except ApplicationError:
             return None  # whoever waits goes on waiting: this was only to say for what
-        return cause if cause is not None and cause.severity is Severity.ERROR else None
 
     def _gone(self) -> Finding:
         return findings.ISSUANCE_FAILED.found(
@@ -323,10 +326,19 @@ class IssuanceWatch:
         now = _now()
         if now - self._moved < _STILL_SECONDS or (self._previous and not self._issuing_seen):
             if self._moved > self._diagnosed_at:
-                self._cause = None
+                await self._blames(Standstill())
             return
         if not self._diagnosed_at or self._diagnosed_at < self._moved or now - self._diagnosed_at > _AGAIN_SECONDS:
-            self._cause = await self._ask()
+            seen = await self._ask()
+            since = datetime.now(UTC) - timedelta(seconds=now - self._moved)
+            await self._blames(mending.standstill(seen, self._request.hostname, since) if seen else Standstill())
+
+    async def _blames(self, standstill: Standstill) -> None:
+        """Keep what is to blame, and tell it where it is another than was told before."""
+        cause = self._cause = standstill.cause
+        named = (cause.code, cause.subject) if cause is not None else None
+        if self._tell is not None and named != self._told and await self._tell(standstill):
+            self._told = named
 
     async def _controllers(self) -> int | None:
         """How many of cert-manager's controllers are available; None where that cannot be seen."""

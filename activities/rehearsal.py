@@ -19,7 +19,7 @@ from activities.issuance import CERT_MANAGER, IssuanceWatch
 from lifecycle import claims, diagnosis, findings, names, rehearsal
 from lifecycle.domain import IssuerRef, OnboardingRequest, Rehearsal
 from lifecycle.manifests import Manifest
-from lifecycle.steps import IssuanceResult
+from lifecycle.steps import IssuanceResult, Standstill
 from lifecycle.targets import Place
 
 _PAGE = 50
@@ -27,11 +27,17 @@ _PAGE = 50
 
 
 class RehearsalWatch:
-    """One rehearsal; `words` says what is waited for."""
+    """One rehearsal; `words` says what is waited for, and `tell` hears why it stands still."""
 
-    def __init__(self, cluster: DynamicClient, request: OnboardingRequest) -> None:
+    def __init__(
+        self,
+        cluster: DynamicClient,
+        request: OnboardingRequest,
+        tell: Callable[[Standstill], Awaitable[bool]] | None = None,
+    ) -> None:
         self._cluster = cluster
         self._request = request
+        self._tell = tell
         self._watch: IssuanceWatch | None = None
         self._at = ""
 
@@ -62,6 +68,7 @@ class RehearsalWatch:
             name=name,
             secret=name,
             diagnose=partial(stalled, self._cluster, request, name),
+            tell=self._tell,
         )
         result = await self._watch.run()
         self._watch = None

@@ -13,9 +13,10 @@ from functools import partial
 
 from kubernetes.aio.dynamic import DynamicClient
 from temporalio import activity
+from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 
-from activities import kubernetes
+from activities import kubernetes, standstill
 from activities.attended import attended
 from activities.diagnosis import stalled
 from activities.edge import EdgeActivities, EdgeSettings, Look
@@ -37,10 +38,20 @@ _WRITES = 5
 
 
 class RenewalActivities:
-    """The activity that renews, given the cluster's client, how the edge is reached, and who looks before an order."""
+    """The activity that renews, given the cluster's client, how the edge is reached, and who looks before an order.
 
-    def __init__(self, cluster: DynamicClient, settings: EdgeSettings, preflight: PreflightActivities) -> None:
+    With Temporal's client a domain is told why its renewal stands still.
+    """
+
+    def __init__(
+        self,
+        cluster: DynamicClient,
+        settings: EdgeSettings,
+        preflight: PreflightActivities,
+        temporal: Client | None = None,
+    ) -> None:
         self._cluster = cluster
+        self._temporal = temporal
         self._edge = EdgeActivities(cluster, settings)
         self._preflight = preflight
 
@@ -52,7 +63,7 @@ class RenewalActivities:
         its pause is over and nothing stands against an order any more. Else a renewal that has not begun after 30 s is
         told as not seen. Raises ApplicationError as `await_certificate` does.
         """
-        through = _Renewal(self._cluster, self._edge, self._preflight, renewal)
+        through = _Renewal(self._cluster, self._edge, self._preflight, renewal, self._temporal)
         return await attended(through.run(), lambda: through.words)
 
 
@@ -60,9 +71,15 @@ class _Renewal:
     """One renewal under way."""
 
     def __init__(
-        self, cluster: DynamicClient, edge: EdgeActivities, preflight: PreflightActivities, renewal: RenewalRequest
+        self,
+        cluster: DynamicClient,
+        edge: EdgeActivities,
+        preflight: PreflightActivities,
+        renewal: RenewalRequest,
+        temporal: Client | None,
     ) -> None:
         self._cluster = cluster
+        self._temporal = temporal
         self._edge = edge
         self._preflight = preflight
         self._renewal = renewal
@@ -86,6 +103,7 @@ class _Renewal:
             known_failures=known_failures,
             begins_within=None if asked else _BEGINS_WITHIN,
             diagnose=partial(stalled, self._cluster, self._renewal.request),
+            tell=partial(standstill.tell, self._temporal, self._renewal.request.hostname) if self._temporal else None,
         )
         result = await self._watch.run()
         if not result.ready:

@@ -130,7 +130,8 @@ class Refusal:
     def finding(self, request: OnboardingRequest) -> Finding:
         """As a domain tells it."""
         shown = f"{self.field} ({self.value})" if self.value else self.field
-        return self.kind.found(subject=request.hostname, problem=f"{shown} {self.problem}.", fix=self.fix)
+        fix = f"{self.fix[:1].upper()}{self.fix[1:]}."
+        return self.kind.found(subject=request.hostname, problem=f"{shown} {self.problem}.", fix=fix)
 
 
 def traits_of(status: IssuerStatus) -> IssuerTraits:

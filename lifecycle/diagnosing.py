@@ -1,40 +1,45 @@
 """Why is a Certificate not issued, or not served? The one object that is to blame, and one safe remedy.
 
 Rules are asked in the order in which an issuance passes through them, and all of them are: the first error is the
-cause, since what comes after it may be its consequence. Remedies are offered only where doing them twice does no harm,
-where they touch what is ours or what nobody uses any more, and where nothing is restarted. What cmctl's `status
-certificate` tells is in here; what lies beyond cert-manager (routes, gateway, edge) too. Left out: gathering
-(`activities.diagnosis`), and the CA's own words (`diagnosis`).
+cause, since what comes after it may be its consequence. What cmctl's `status certificate` tells is in here; what lies
+beyond cert-manager (routes, gateway, edge) too. Left out: gathering (`activities.snapshot`), the rules of challenges
+(`challenge_blame`), what a remedy is (`blame`), and the CA's own words (`diagnosis`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import NamedTuple
 
-from lifecycle import challenge_path, diagnosis, findings, names, solvers
-from lifecycle.delegation import challenge_record, delegation_verdict
+from lifecycle import diagnosis, findings
+from lifecycle.blame import SETTLE, Action, Blame, Blames, Remedy, remedy_for, renewal_of
+from lifecycle.chain import EventLine, Link, chain_of, events_of
+from lifecycle.challenge_blame import caa_allows, challenges_are_finalized, challenges_pass, names_blamed
 from lifecycle.diagnosis import Document, conditions_of, said
-from lifecycle.domain import GatewayKind, IssuerKind, RoutingStatus
+from lifecycle.domain import IssuerKind
 from lifecycle.findings import Finding, Severity
+from lifecycle.foresight import in_mesh
 from lifecycle.issuance import CERTIFICATE_NAME
-from lifecycle.manifests import CHALLENGE_PATH
+from lifecycle.observed import (
+    age_of,
+    hosts_of,
+    issuer_subject,
+    place_of,
+    reasons_of,
+    recent_words,
+    same_workload,
+    state_of,
+    words_of,
+)
 from lifecycle.platform import Permission
-from lifecycle.routing import routing_verdict
-from lifecycle.snapshot import FINAL_STATES, Snapshot, annotation, controlled, issuer_of
-
-SETTLE = timedelta(seconds=5)
-"""cert-manager and the kubelet act within a second or two; what is younger is on its way."""
-
-STUCK = timedelta(seconds=15)
-"""A deleted Challenge is cleaned up within a second or two."""
-
-RECENT = timedelta(minutes=10)
-"""Older events tell of what may be mended; what lasts is told again (cert-manager's back-off: 5 minutes at most)."""
+from lifecycle.snapshot import (
+    FINAL_STATES,
+    Snapshot,
+    annotation,
+    controlled,
+    issuer_of,
+)
 
 CONTROLLER_NEEDS = (
     Permission("create", "cert-manager.io", "certificaterequests", ""),
@@ -51,67 +56,6 @@ CONTROLLER_NEEDS = (
     Permission("create", "", "secrets", ""),
 )
 """What an issuance by HTTP-01 cannot do without; without some of it cert-manager only writes to its log."""
-
-_MOST_LINKS, _MOST_EVENTS = 40, 8
-
-
-class Action(StrEnum):
-    """What a remedy does; each is idempotent."""
-
-    DELETE = "delete"
-    """One object, by name and uid."""
-    RELEASE = "release"
-    """Take cert-manager's finalizer from a deleted Challenge."""
-    ROUTE = "route"
-    """Apply the route of a domain's open challenges."""
-    RENEW = "renew"
-    """Ask cert-manager for an issuance now, as `cmctl renew` does."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remedy:
-    """One thing to do about one object.
-
-    Attributes:
-        words: what it does, for people.
-        uid: of the object; another of its name is left alone.
-        renew: whether cert-manager is asked for an issuance afterwards.
-    """
-
-    action: Action
-    kind: str
-    namespace: str
-    name: str
-    words: str
-    uid: str = ""
-    renew: bool = False
-
-
-class LinkState(StrEnum):
-    """How an object of the chain stands."""
-
-    GOOD = "good"
-    WAITING = "waiting"
-    BAD = "bad"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
-    """One object of the chain from the Certificate to the edge, and what it says of itself."""
-
-    subject: str
-    state: LinkState
-    words: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventLine:
-    """A warning that the cluster keeps about an object of the chain."""
-
-    at: str
-    subject: str
-    words: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,16 +80,6 @@ class Diagnosis:
     events: tuple[EventLine, ...] = ()
 
 
-class Blame(NamedTuple):
-    """A finding, and what can be done about it by itself."""
-
-    finding: Finding
-    remedy: Remedy | None = None
-
-
-Blames = Iterator[Blame]
-
-
 def diagnose(seen: Snapshot) -> Diagnosis:
     """The verdict over one snapshot."""
     blames = [blame for rule in RULES for blame in rule(seen)]
@@ -166,8 +100,8 @@ def diagnose(seen: Snapshot) -> Diagnosis:
         cause=cause.finding if cause else None,
         findings=found,
         remedy=cause.remedy if cause else None,
-        chain=_chain(seen, found)[:_MOST_LINKS],
-        events=_events(seen),
+        chain=chain_of(seen, found),
+        events=events_of(seen),
     )
 
 
@@ -188,13 +122,10 @@ def _summary(seen: Snapshot, cause: Blame | None, *, healthy: bool) -> str:
     return cause.finding.problem if cause else "nothing is known to be wrong"
 
 
-# --- the rules, in the order of the chain -----------------------------------------------------------------------------
-
-
 def cert_manager_runs(seen: Snapshot) -> Blames:
     """Without the controller nothing is issued, and without the webhook nothing can be written."""
     for one in seen.deployments or ():
-        where, part = _place(one), (one["metadata"].get("labels") or {}).get("app.kubernetes.io/component", "")
+        where, part = place_of(one), (one["metadata"].get("labels") or {}).get("app.kubernetes.io/component", "")
         if not (one.get("status") or {}).get("availableReplicas"):
             wanted, namespace = one["spec"].get("replicas", 1), one["metadata"]["namespace"]
             finding = findings.CERT_MANAGER_NOT_RUNNING.found(
@@ -202,7 +133,7 @@ def cert_manager_runs(seen: Snapshot) -> Blames:
                 problem=f"cert-manager's {part or 'part'} has no Pod that is available ({wanted} wanted).",
                 fix=f"kubectl describe pods -n {namespace} -l app.kubernetes.io/component={part}"
                 if wanted
-                else f"kubectl scale deployment -n {_words(one)} --replicas=1",
+                else f"kubectl scale deployment -n {words_of(one)} --replicas=1",
             )
             # the cainjector only keeps the webhook's CA up to date: issuances go on without it for long
             later = part == "cainjector"
@@ -212,7 +143,7 @@ def cert_manager_runs(seen: Snapshot) -> Blames:
 def webhook_answers(seen: Snapshot) -> Blames:
     """The API server asks the webhook before each write of cert-manager's kinds."""
     words = seen.webhook or next(
-        (text for text in _recent(seen) if re.search(r"failed calling webhook|failed to call webhook", text)), ""
+        (text for text in recent_words(seen) if re.search(r"failed calling webhook|failed to call webhook", text)), ""
     )
     down = any(
         (one["metadata"].get("labels") or {}).get("app.kubernetes.io/component") == "webhook"
@@ -225,7 +156,7 @@ def webhook_answers(seen: Snapshot) -> Blames:
         yield Blame(
             findings.WEBHOOK_NOT_ANSWERING.found(
                 subject=f"Service {place}",
-                problem=said(words),
+                problem=f"The API server asks it before each write of cert-manager's objects, in vain: {said(words)}",
                 fix=f"kubectl get endpoints -n {place.replace('/', ' ')}; let the API server reach its port 10250.",
             )
         )
@@ -242,7 +173,7 @@ def cert_manager_is_allowed(seen: Snapshot) -> Blames:
         r'User "system:serviceaccount:(?P<namespace>[^:"]+):(?P<name>[^"]+)" cannot (?P<verb>\w+) resource '
         r'"(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"(?: in the namespace "(?P<place>[^"]+)")?'
     )
-    for text in (*_reasons(seen), *_recent(seen)):
+    for text in (*reasons_of(seen), *recent_words(seen)):
         if denied := pattern.search(text):
             account = f"{denied['namespace']}/{denied['name']}"
             yield Blame(_forbidden(account, denied["verb"], denied["group"], denied["resource"], denied["place"] or ""))
@@ -263,7 +194,7 @@ def certificate_is_there(seen: Snapshot) -> Blames:
     """There is something to diagnose; a domain whose name does not point here has no Certificate yet."""
     if seen.certificate is None:
         for hostname in seen.hostnames:
-            yield from _names(seen, hostname)
+            yield from names_blamed(seen, hostname)
         yield Blame(
             findings.CERTIFICATE_MISSING.found(
                 subject=f"Certificate {seen.namespace}/{seen.name}",
@@ -312,9 +243,9 @@ def secret_is_its_own(seen: Snapshot) -> Blames:
     for other in seen.certificates:
         yield Blame(
             findings.SECRET_COLLISION.found(
-                subject=f"Certificate {_place(other)}",
+                subject=f"Certificate {place_of(other)}",
                 problem=f"It writes to Secret {seen.namespace}/{secret} too, as Certificate {seen.name} does.",
-                fix=f"Give it another secretName: kubectl edit certificate -n {_words(other)}",
+                fix=f"Give it another secretName: kubectl edit certificate -n {words_of(other)}",
             )
         )
     if seen.secret_owner is not None and not seen.certificates and seen.secret_owner not in ("", seen.name):
@@ -343,7 +274,7 @@ def request_is_made(seen: Snapshot) -> Blames:
         prefix = f"{request['metadata']['name']}-"
         left = (one for one in seen.orders if one["metadata"]["name"].startswith(prefix))
         yield from _in_the_way(seen, request, "Order", left)
-    if order is not None and not seen.present and _state(order) not in FINAL_STATES:
+    if order is not None and not seen.present and state_of(order) not in FINAL_STATES:
         prefix = f"{order['metadata']['name']}-"
         left = (one for one in seen.challenges if one["metadata"]["name"].startswith(prefix))
         yield from _in_the_way(seen, order, "Challenge", left)
@@ -353,16 +284,20 @@ def _in_the_way(seen: Snapshot, owner: Document, kind: str, candidates: Iterable
     for one in candidates:
         if controlled(one, owner):
             continue
-        where = _place(one)
+        where = place_of(one)
         finding = findings.REQUEST_DEADLOCK.found(
             subject=f"{kind} {where}",
             problem=f"It has the name that cert-manager needs for the next step of Certificate {seen.name}, and does "
             "not belong to it: it was restored, or left over (cert-manager#7912).",
-            fix=f"kubectl delete {kind.lower()} -n {_words(one)}; then renew.",
+            fix=f"kubectl delete {kind.lower()} -n {words_of(one)}; then renew.",
         )
         # A foreign object is for its owner to delete; one that names this Certificate can serve nobody else.
         nobodys = annotation(one, CERTIFICATE_NAME) == seen.name or kind == "Challenge"
-        remedy = _remedy(Action.DELETE, kind, one, f"delete {kind} {where}, and renew", renew=True) if nobodys else None
+        remedy = (
+            remedy_for(seen, Action.DELETE, kind, one, f"delete {kind} {where}, and renew", renew=True)
+            if nobodys
+            else None
+        )
         yield Blame(finding, remedy)
 
 
@@ -372,15 +307,15 @@ def request_is_approved(seen: Snapshot) -> Blames:
     if request is None or seen.settled:
         return
     conditions = conditions_of(request)
-    if not conditions.get("Approved") and not conditions.get("Denied") and _age(request, seen.now) > SETTLE:
+    if not conditions.get("Approved") and not conditions.get("Denied") and age_of(request, seen.now) > SETTLE:
         issuer = request["spec"]["issuerRef"]
         signer = f"{issuer.get('kind', 'Issuer').lower()}s.{issuer.get('group', 'cert-manager.io')}"
         yield Blame(
             findings.REQUEST_NOT_APPROVED.found(
-                subject=f"CertificateRequest {_place(request)}",
+                subject=f"CertificateRequest {place_of(request)}",
                 problem=f"Nobody has approved it: no approver may approve for {signer}.",
                 fix=f"Let cert-manager approve {signer}/* (chart value approveSignerNames), or run the approver that "
-                f"does; once: cmctl approve -n {_words(request)}",
+                f"does; once: cmctl approve -n {words_of(request)}",
             )
         )
 
@@ -388,274 +323,36 @@ def request_is_approved(seen: Snapshot) -> Blames:
 def order_goes_on(seen: Snapshot) -> Blames:
     """The CA has taken the order, and cert-manager's issuer has a solver for each name."""
     order = seen.order
-    if order is None or seen.settled or _state(order) in FINAL_STATES:
+    if order is None or seen.settled or state_of(order) in FINAL_STATES:
         return
-    subject = f"Order {_place(order)}"
-    unsolved = [text for text in _recent(seen, order) if "valid solver configuration" in text]
+    subject = f"Order {place_of(order)}"
+    unsolved = [text for text in recent_words(seen, order) if "valid solver configuration" in text]
     if unsolved and not seen.present:
         yield Blame(
             findings.NO_SOLVER.found(
-                subject=_issuer_subject(seen),
+                subject=issuer_subject(seen),
                 problem=said(unsolved[-1]),
                 fix="Give the issuer a solver without a selector, or one that selects the names: "
                 f"{', '.join(seen.hostnames[:4])}. Then renew.",
             )
         )
-    if not (order.get("status") or {}).get("url") and _age(order, seen.now) > 2 * SETTLE:
+    if not (order.get("status") or {}).get("url") and age_of(order, seen.now) > 2 * SETTLE:
         yield Blame(
             findings.ORDER_NOT_TAKEN.found(
                 subject=subject,
-                problem=f"The CA has not taken it for {_age(order, seen.now).total_seconds():.0f} s: it does not "
-                f"answer cert-manager, or {_issuer_subject(seen)} is not ready.",
+                problem=f"The CA has not taken it for {age_of(order, seen.now).total_seconds():.0f} s: it does not "
+                f"answer cert-manager, or {issuer_subject(seen)} is not ready.",
                 fix="Let cert-manager reach the CA's directory; it goes on asking by itself. "
                 "kubectl logs -n cert-manager deployment/cert-manager",
             )
         )
 
 
-def challenges_pass(seen: Snapshot) -> Blames:
-    """Each challenge that is open or failed: the CA's own words, or what on the way to the solver is in its way."""
-    if seen.settled:
-        return
-    for one in seen.present:
-        state = _state(one)
-        if state in ("valid", "processing") or one["metadata"].get("deletionTimestamp"):
-            continue
-        nearer = list(_on_the_way(seen, one))
-        yield from nearer
-        if not any(blame.finding.severity is Severity.ERROR for blame in nearer):
-            yield from _by_its_words(seen, one)
-
-
-def _on_the_way(seen: Snapshot, challenge: Document) -> Blames:
-    hostname, status = str(challenge["spec"]["dnsName"]), challenge.get("status") or {}
-    reason, failed = said(status.get("reason") or ""), _state(challenge) in FINAL_STATES
-    solver = challenge["spec"].get("solver") or {}
-    if failed and re.search(r"error:caa|rateLimited|rejectedIdentifier|\bCAA\b", reason):
-        return  # the CA has said why, and it is not the way
-    if astray := _astray(seen, hostname):
-        yield from map(Blame, astray)
-        return
-    if not failed and not status.get("presented"):
-        yield from _presented(seen, challenge, reason)
-        return
-    if challenge["spec"].get("type") == "DNS-01":
-        return
-    old = _age(challenge, seen.now) > SETTLE
-    if not failed and old and seen.solver_seen:
-        yield from _solver(seen, challenge)
-        ingress = (solver.get("http01") or {}).get("ingress") or {}
-        # others' solvers may have an Ingress controller that routes them
-        by_us = solvers.needs_route(solver) if seen.ours else ingress.get("ingressClassName") == solvers.UNROUTED_CLASS
-        if seen.routes_seen and by_us:
-            yield from _route(seen, challenge)
-    yield from _names(seen, hostname)
-    yield from _gateway_in_the_way(seen, challenge, reason)
-
-
-def _astray(seen: Snapshot, hostname: str) -> tuple[Finding, ...]:
-    """Why the record of a DNS-01 challenge cannot be where the CA looks."""
-    record = challenge_record(hostname)
-    return findings.errors(
-        delegation_verdict(one for one in seen.delegations if one.challenge.record == record).findings
-    )
-
-
-def _presented(seen: Snapshot, challenge: Document, reason: str) -> Blames:
-    words = reason or next(iter(_recent(seen, challenge)), "")
-    subject = f"Challenge {_place(challenge)}"
-    if not words or ("cannot " in words and "system:serviceaccount" in words):
-        return  # on its way, or cert-manager's missing permission, told before
-    if re.search(r"gateway api is not enabled", words, re.IGNORECASE):
-        yield Blame(
-            findings.ISSUER_CONFIGURATION_INVALID.found(
-                subject=_issuer_subject(seen),
-                problem="Its solver makes an HTTPRoute, and cert-manager does not serve the Gateway API.",
-                fix="Install the Gateway API's CRDs, set the chart's config.enableGatewayAPI to true, and restart "
-                "cert-manager's controller: it looks for them when it starts.",
-            )
-        )
-        return
-    dns = challenge["spec"].get("type") == "DNS-01"
-    yield Blame(
-        findings.CHALLENGE_NOT_PRESENTED.found(
-            subject=subject,
-            problem=f"cert-manager cannot present it by its {'DNS-01' if dns else 'HTTP-01'} solver: {words}",
-            fix="Check the credentials that the issuer's DNS solver names, and whether it selects this name."
-            if dns
-            else "Mend what the API server refuses (a quota, an admission policy, a missing ServiceAccount); "
-            "it is tried again.",
-        )
-    )
-
-
-def _solver(seen: Snapshot, challenge: Document) -> Blames:
-    """Pod, Service and endpoints of the solver."""
-    services = [one for one in seen.solver_services if controlled(one, challenge)]
-    pods = [one for one in seen.solver_pods if controlled(one, challenge)]
-    if any(_pod_ready(pod) for pod in pods) and (not services or _has_endpoints(seen, services)):
-        return
-    where = _place(challenge)
-    again = _remedy(
-        Action.DELETE,
-        "Challenge",
-        challenge,
-        f"delete Challenge {where}: its Order makes it anew, with a new solver",
-    )
-    for pod in pods:
-        if not _pod_ready(pod) and _age(pod, seen.now) > SETTLE:
-            yield Blame(
-                findings.SOLVER_NOT_READY.found(
-                    subject=f"Pod {_place(pod)}",
-                    problem=f"The solver's Pod does not run: {said(_pod_words(pod))}",
-                    fix=f"kubectl describe pod -n {_words(pod)}; mend what keeps it, or correct the issuer's "
-                    "podTemplate (nodeSelector, tolerations) and renew.",
-                )
-            )
-            return
-    if not pods:
-        yield Blame(
-            findings.SOLVER_NOT_READY.found(
-                subject=f"Challenge {where}",
-                problem="Its solver's Pod is gone.",
-                fix=f"kubectl delete challenge -n {_words(challenge)}: its Order makes it anew, with a new solver.",
-            ),
-            again,
-        )
-    elif services and any(_pod_ready(pod) for pod in pods):
-        yield Blame(
-            findings.SOLVER_NOT_READY.found(
-                subject=f"Service {_place(services[0])}",
-                problem="It has no endpoint, though the solver's Pod is ready: its selector or port was changed.",
-                fix=f"kubectl delete challenge -n {_words(challenge)}: its Order makes it anew, with a new Service.",
-            ),
-            again,
-        )
-
-
-def _route(seen: Snapshot, challenge: Document) -> Blames:
-    """Only for our own solvers, which no Ingress controller routes: some VirtualService has the exact path."""
-    path = CHALLENGE_PATH + str(challenge["spec"].get("token", ""))
-    services = {one["metadata"]["name"] for one in seen.solver_services if controlled(one, challenge)}
-    for route in seen.routes:
-        for entry in route["spec"].get("http") or ():
-            exact = any((match.get("uri") or {}).get("exact") == path for match in entry.get("match") or ())
-            hosts = {target["destination"]["host"].partition(".")[0] for target in entry.get("route") or ()}
-            if exact and (not services or hosts & services):
-                return
-    for route in seen.http_routes:
-        for rule in route["spec"].get("rules") or ():
-            exact = any((match.get("path") or {}).get("value") == path for match in rule.get("matches") or ())
-            backends = {one.get("name") for one in rule.get("backendRefs") or ()}
-            if exact and (not services or backends & services):
-                return
-    if not services:
-        return  # nothing to lead to
-    hostname = str(challenge["spec"]["dnsName"])
-    domain = annotation(seen.certificate or challenge, "certwright.dev/domain")
-    name = names.challenge_route_name(domain or hostname)
-    kind = "HTTPRoute" if seen.gateway.kind is GatewayKind.GATEWAY_API else "VirtualService"
-    finding = findings.CHALLENGE_NOT_ROUTED.found(
-        subject=f"{kind} {seen.gateway.namespace}/{name}",
-        problem=f"No route leads the challenge's path of {hostname} to Service {', '.join(sorted(services))}: nobody "
-        "watches this issuance, or the route was taken away.",
-        fix=f"certwright diagnose {domain} --fix applies it; see that a certwright-worker runs."
-        if domain
-        else "Have the domain made by certwright, or use a solver whose Ingress class or Gateway somebody serves.",
-    )
-    remedy = Remedy(
-        action=Action.ROUTE,
-        kind=kind,
-        namespace=seen.gateway.namespace,
-        name=name,
-        words=f"apply {kind} {seen.gateway.namespace}/{name} for the open challenges",
-    )
-    yield Blame(finding, remedy if domain else None)
-
-
-def _names(seen: Snapshot, hostname: str) -> Blames:
-    """Whether the name points at the gateway; where that is not known, nothing is said against it."""
-    answers = [one for one in seen.answers if one.hostname == hostname]
-    verdict = routing_verdict(answers, seen.gateway_addresses, seen.cname_target)
-    if verdict.status is not RoutingStatus.POINTED and answers:
-        yield from map(Blame, verdict.findings)
-
-
-def _gateway_in_the_way(seen: Snapshot, challenge: Document, reason: str) -> Blames:
-    """A redirect or a policy of the gateway itself, by who made it; else what port 80 answers."""
-    hostname = str(challenge["spec"]["dnsName"])
-    mine = [one for one in seen.path if one.hostname == hostname]
-    place = f"{seen.gateway.namespace}/{seen.gateway.service}"
-    verdict = challenge_path.path_verdict(mine, seen.gateway_addresses, gateway=place, source="from here")
-    blocked = {one.code for one in verdict.findings}
-    swallowing = [one for one in seen.gateways if _swallows(one, hostname, dict(seen.gateway.selector))]
-    for gateway in swallowing:
-        where = _place(gateway)
-        yield Blame(
-            findings.CHALLENGE_PATH_REDIRECTED.found(
-                subject=f"Gateway {where}",
-                problem=f"Its httpsRedirect on port 80 answers the challenge's path of {hostname}, before any route.",
-                fix=f"kubectl edit gateway.networking.istio.io -n {_words(gateway)}: take httpsRedirect from port 80, "
-                "and redirect in the VirtualService, as the last route.",
-            )
-        )
-    denying = [one for one in seen.policies if _applies(one, seen)]
-    forbidden = findings.CHALLENGE_PATH_FORBIDDEN.code in blocked or re.search(r"\b403\b", reason)
-    if forbidden and denying:
-        policy = denying[0]
-        yield Blame(
-            findings.CHALLENGE_PATH_FORBIDDEN.found(
-                subject=f"AuthorizationPolicy {_place(policy)}",
-                problem=f"The gateway answers 403 to the challenge's path of {hostname}.",
-                fix=f"kubectl edit authorizationpolicy -n {_words(policy)}: except the path by "
-                f'to: [{{operation: {{notPaths: ["{CHALLENGE_PATH}*"]}}}}].',
-            )
-        )
-    told = {
-        *((findings.CHALLENGE_PATH_REDIRECTED.code,) if swallowing else ()),
-        *((findings.CHALLENGE_PATH_FORBIDDEN.code,) if denying else ()),
-    }
-    yield from (Blame(one) for one in verdict.findings if one.code not in told)
-
-
-def _by_its_words(seen: Snapshot, challenge: Document) -> Blames:
-    """What cert-manager and the CA say of it, where nothing on its way explains it."""
-    if _state(challenge) not in FINAL_STATES and _age(challenge, seen.now) < SETTLE:
-        return
-    for finding in diagnosis.issuance_findings(seen.certificate or {}, (), (), (challenge,)):
-        if finding.code == findings.ISSUANCE_BACKING_OFF.code:
-            continue
-        dns = challenge["spec"].get("type") == "DNS-01"
-        over = finding.code == findings.CHALLENGE_FAILED.code and not dns and not seen.issuing
-        if over and _points_here(seen, finding.subject):
-            # what the CA met is past, and what can be seen of its way is free: one attempt tells
-            fix = f"Nothing is in its way any more as far as can be seen: renew. If it fails again: {finding.fix}"
-            yield Blame(replace(finding, fix=fix), _renewal(seen))
-        else:
-            yield Blame(finding)
-
-
-def _points_here(seen: Snapshot, hostname: str) -> bool:
-    answers = [one for one in seen.answers if one.hostname == hostname]
-    verdict = routing_verdict(answers, seen.gateway_addresses, seen.cname_target)
-    return bool(answers) and verdict.status is RoutingStatus.POINTED
-
-
-def _renewal(seen: Snapshot) -> Remedy:
-    return Remedy(
-        action=Action.RENEW,
-        kind="Certificate",
-        namespace=seen.namespace,
-        name=seen.name,
-        words=f"ask cert-manager to issue Certificate {seen.namespace}/{seen.name} now",
-    )
-
-
 def names_point_here(seen: Snapshot) -> Blames:
     """The names of a domain of ours, also while nothing is issued: visitors go where they point."""
     if seen.ours:
         for hostname in seen.hostnames:
-            yield from _names(seen, hostname)
+            yield from names_blamed(seen, hostname)
 
 
 def issuance_has_not_failed(seen: Snapshot) -> Blames:
@@ -674,38 +371,10 @@ def issuance_has_not_failed(seen: Snapshot) -> Blames:
             continue
         told.add(finding.code)
         if finding.code == findings.ACCOUNT_REFUSED.code:
-            finding = replace(finding, subject=_issuer_subject(seen))
+            finding = replace(finding, subject=issuer_subject(seen))
         yield Blame(finding)
     if not seen.issuing:
-        yield from (Blame(one, _renewal(seen)) for one in waiting)
-
-
-def challenges_are_finalized(seen: Snapshot) -> Blames:
-    """A deleted Challenge that stays keeps others for its name waiting."""
-    for one in seen.challenges:
-        deleted = _instant(one["metadata"].get("deletionTimestamp"))
-        held = [name for name in one["metadata"].get("finalizers") or () if "acme.cert-manager.io" in name]
-        if deleted is None or not held or seen.now - deleted < STUCK:
-            continue
-        where, reason = _place(one), said((one.get("status") or {}).get("reason") or "")
-        owners = {owner["uid"] for owner in one["metadata"].get("ownerReferences") or ()}
-        orders = [order for order in seen.orders if order["metadata"]["uid"] in owners]
-        ended = all(_state(order) in FINAL_STATES for order in orders)  # also where it is gone
-        solver = [part for part in (*seen.solver_pods, *seen.solver_services) if controlled(part, one)]
-        why = f": {reason}" if reason else "."
-        finding = findings.CHALLENGE_NOT_FINALIZED.found(
-            subject=f"Challenge {where}",
-            problem=f"It was deleted {(seen.now - deleted).total_seconds():.0f} s ago, and cert-manager's finalizer "
-            f"keeps it{why}",
-            fix=f'kubectl patch challenge -n {_words(one)} --type=merge -p \'{{"metadata":{{"finalizers":null}}}}\''
-            if ended and not solver
-            else f"kubectl describe challenge -n {_words(one)}: mend what its clean-up meets.",
-        )
-        free = ended and not solver
-        yield Blame(
-            finding,
-            _remedy(Action.RELEASE, "Challenge", one, f"take the finalizer from Challenge {where}") if free else None,
-        )
+        yield from (Blame(one, renewal_of(seen)) for one in waiting)
 
 
 def secret_is_good(seen: Snapshot) -> Blames:
@@ -736,13 +405,13 @@ def gateway_has_the_secret(seen: Snapshot) -> Blames:
         return
     secret, selector = certificate["spec"]["secretName"], dict(seen.gateway.selector)
     for gateway in seen.gateways:
-        if not _same_workload(gateway, selector):
+        if not same_workload(gateway, selector):
             continue
         for server in gateway["spec"].get("servers") or ():
             credential = str((server.get("tls") or {}).get("credentialName") or "")
-            if not credential or not _hosts(server) & set(seen.hostnames) or credential not in seen.credentials:
+            if not credential or not hosts_of(server) & set(seen.hostnames) or credential not in seen.credentials:
                 continue
-            where = _place(gateway)
+            where = place_of(gateway)
             if credential == secret and seen.namespace != seen.gateway.namespace:
                 yield Blame(
                     findings.SECRET_IN_OTHER_NAMESPACE.found(
@@ -758,7 +427,7 @@ def gateway_has_the_secret(seen: Snapshot) -> Blames:
                         subject=f"Gateway {where}",
                         problem=f"It names Secret {credential}, and namespace {seen.gateway.namespace} has none such.",
                         fix=f"Set credentialName to {secret}: kubectl edit gateway.networking.istio.io "
-                        f"-n {_words(gateway)}",
+                        f"-n {words_of(gateway)}",
                     )
                 )
     for account in seen.accounts_denied:
@@ -783,12 +452,11 @@ def cert_manager_is_outside(seen: Snapshot) -> Blames:
     """The mesh captures cert-manager's traffic, DNS included (cert-manager#5917)."""
     for pod in seen.controllers:
         ambient = annotation(pod, "ambient.istio.io/redirection") == "enabled"
-        containers = (*(pod["spec"].get("containers") or ()), *(pod["spec"].get("initContainers") or ()))
-        if ambient or any(one["name"] == "istio-proxy" for one in containers):
+        if ambient or in_mesh(pod):
             namespace = pod["metadata"]["namespace"]
             yield Blame(
                 findings.CERT_MANAGER_IN_MESH.found(
-                    subject=f"Pod {_place(pod)}",
+                    subject=f"Pod {place_of(pod)}",
                     problem=f"The mesh captures its traffic ({'ambient' if ambient else 'a sidecar'}): its self-checks "
                     "and DNS queries do not see what a CA sees.",
                     fix=f"kubectl label namespace {namespace} istio.io/dataplane-mode=none istio-injection=disabled "
@@ -808,6 +476,7 @@ RULES: tuple[Callable[[Snapshot], Blames], ...] = (
     request_is_approved,
     order_goes_on,
     challenges_are_finalized,
+    caa_allows,
     challenges_pass,
     names_point_here,
     issuance_has_not_failed,
@@ -817,235 +486,3 @@ RULES: tuple[Callable[[Snapshot], Blames], ...] = (
     cert_manager_is_outside,
 )
 """From what all certificates need to what only this one meets, and from the Certificate to the edge."""
-
-
-# --- the chain, for people --------------------------------------------------------------------------------------------
-
-
-def _chain(seen: Snapshot, found: tuple[Finding, ...]) -> tuple[Link, ...]:
-    """Every object that an issuance passes through, whether good or bad."""
-    bad = {finding.subject for finding in findings.errors(found)}
-
-    def link(kind: str, document: Document, state: LinkState, words: str) -> Link:
-        subject = f"{kind} {_place(document)}"
-        return Link(subject=subject, state=LinkState.BAD if subject in bad else state, words=said(words))
-
-    links: list[Link] = []
-    if seen.certificate is not None:
-        ready = conditions_of(seen.certificate).get("Ready", {})
-        state = LinkState.GOOD if ready.get("status") == "True" else LinkState.WAITING
-        words = conditions_of(seen.certificate).get("Issuing", {}).get("message") or ready.get("message", "")
-        links.append(link("Certificate", seen.certificate, state, words))
-        ref = seen.certificate["spec"]["issuerRef"]
-        good = seen.issuer is not None and conditions_of(seen.issuer).get("Ready", {}).get("status") == "True"
-        if seen.issuer is not None:
-            words = conditions_of(seen.issuer).get("Ready", {}).get("message", "")
-            links.append(
-                Link(subject=_issuer_subject(seen), state=LinkState.GOOD if good else LinkState.BAD, words=said(words))
-            )
-        elif issuer_of(seen.certificate) is not None:
-            state = LinkState.BAD if seen.issuer_seen else LinkState.UNKNOWN
-            links.append(Link(subject=f"{ref.get('kind', 'Issuer')} {ref['name']}", state=state, words="not there"))
-    if not seen.settled and seen.request is not None:
-        ready = conditions_of(seen.request).get("Ready", {})
-        failed = ready.get("reason") in ("Failed", "Denied")
-        state = LinkState.BAD if failed else _good_if(ready.get("status") == "True")
-        links.append(link("CertificateRequest", seen.request, state, ready.get("message", "")))
-    if not seen.settled and seen.order is not None:
-        links.append(link("Order", seen.order, *_state_words(seen.order)))
-    for challenge in seen.present if not seen.settled else ():
-        links.append(link("Challenge", challenge, *_state_words(challenge)))
-        links += [
-            link("Pod", pod, _good_if(_pod_ready(pod)), "ready" if _pod_ready(pod) else _pod_words(pod))
-            for pod in seen.solver_pods
-            if controlled(pod, challenge)
-        ]
-        links += [
-            link("Service", one, _good_if(_has_endpoints(seen, [one])), "")
-            for one in seen.solver_services
-            if controlled(one, challenge)
-        ]
-    for hostname in seen.hostnames if seen.answers else ():
-        answers = [one for one in seen.answers if one.hostname == hostname]
-        verdict = routing_verdict(answers, seen.gateway_addresses, seen.cname_target)
-        state = LinkState.GOOD if verdict.status is RoutingStatus.POINTED else LinkState.BAD
-        state = LinkState.UNKNOWN if verdict.status is RoutingStatus.UNKNOWN else state
-        addresses = ", ".join(dict.fromkeys(address for one in answers for address in one.addresses))
-        links.append(Link(subject=f"DNS {hostname}", state=state, words=addresses or "no address"))
-    links += [
-        link("Gateway", one, LinkState.GOOD, "")
-        for one in seen.gateways
-        if any(_hosts(server) & set(seen.hostnames) for server in one["spec"].get("servers") or ())
-    ]
-    if seen.certificate is not None and seen.secret is not None:
-        subject = f"Secret {seen.namespace}/{seen.certificate['spec']['secretName']}"
-        words = f"{seen.secret.fingerprint[:16]}, valid until {seen.secret.not_after:%Y-%m-%d %H:%M} UTC"
-        links.append(Link(subject=subject, state=LinkState.BAD if subject in bad else LinkState.GOOD, words=words))
-    links += [
-        Link(
-            subject=f"edge {one.address} {one.hostname}",
-            state=LinkState.BAD if one.problem else LinkState.GOOD,
-            words=one.problem or f"serves {one.fingerprint[:16]}",
-        )
-        for one in seen.served
-    ]
-    return tuple(links)
-
-
-def _state_words(document: Document) -> tuple[LinkState, str]:
-    state, status = _state(document), document.get("status") or {}
-    good, bad = state in ("valid", "ready"), state in FINAL_STATES - {"valid"}
-    words = f"{state or 'made'} {status.get('reason') or ''}".strip()
-    return LinkState.GOOD if good else LinkState.BAD if bad else LinkState.WAITING, words
-
-
-def _events(seen: Snapshot) -> tuple[EventLine, ...]:
-    newest = sorted(seen.events, key=_event_at, reverse=True)[:_MOST_EVENTS]
-    return tuple(
-        EventLine(
-            at=_event_at(one),
-            subject=f"{one['involvedObject'].get('kind')} {one['involvedObject'].get('name')}",
-            words=said(f"{one.get('reason') or ''}: {one.get('message') or ''}"),
-        )
-        for one in newest
-    )
-
-
-# --- reading objects --------------------------------------------------------------------------------------------------
-
-
-def _remedy(action: Action, kind: str, document: Document, words: str, *, renew: bool = False) -> Remedy:
-    metadata = document["metadata"]
-    return Remedy(
-        action=action,
-        kind=kind,
-        namespace=metadata["namespace"],
-        name=metadata["name"],
-        uid=metadata["uid"],
-        words=words,
-        renew=renew,
-    )
-
-
-def _reasons(seen: Snapshot) -> Iterator[str]:
-    """What objects say of themselves; a deleted Challenge's clean-up is told with its finalizer."""
-    for one in (*(one for one in seen.challenges if not _deleted(one)), *seen.orders):
-        yield str((one.get("status") or {}).get("reason") or "")
-    for request in seen.requests:
-        yield from (str(one.get("message") or "") for one in conditions_of(request).values())
-
-
-def _recent(seen: Snapshot, document: Document | None = None) -> list[str]:
-    """The words of warnings that are not old, of one object or of all."""
-    uid = document["metadata"]["uid"] if document is not None else ""
-    over = {one["metadata"]["uid"] for one in seen.challenges if _deleted(one)}
-    return [
-        str(one.get("message") or "")
-        for one in seen.events
-        if (not uid or one["involvedObject"].get("uid") == uid)
-        and one["involvedObject"].get("uid") not in over
-        and (at := _instant(_event_at(one))) is not None
-        and seen.now - at < RECENT
-    ]
-
-
-def _event_at(event: Document) -> str:
-    """`series` counts for events of the newer kind (events.k8s.io), `lastTimestamp` for the older one."""
-    series = (event.get("series") or {}).get("lastObservedTime")
-    return str(series or event.get("lastTimestamp") or event.get("eventTime") or "")
-
-
-def _issuer_subject(seen: Snapshot) -> str:
-    ref = issuer_of(seen.certificate) if seen.certificate is not None else None
-    if ref is None:
-        return "the issuer"
-    return f"{ref.kind.value} {ref.namespace}/{ref.name}" if ref.namespace else f"{ref.kind.value} {ref.name}"
-
-
-def _swallows(gateway: Document, hostname: str, selector: dict[str, str]) -> bool:
-    """A redirect on the Gateway goes before every route, the challenge's too (measured: 301)."""
-    return _same_workload(gateway, selector) and any(
-        (server.get("tls") or {}).get("httpsRedirect")
-        and (server.get("port") or {}).get("number") == 80
-        and any(_matches(host, hostname) for host in _hosts(server))
-        for server in gateway["spec"].get("servers") or ()
-    )
-
-
-def _applies(policy: Document, seen: Snapshot) -> bool:
-    """Whether an AuthorizationPolicy may deny at the gateway: it selects its Pods, and does not only audit."""
-    labels = ((policy["spec"].get("selector") or {}).get("matchLabels") or {}).items()
-    selects = set(labels) <= set(seen.gateway.selector)
-    here = policy["metadata"]["namespace"] in (seen.gateway.namespace, "istio-system")
-    return selects and here and policy["spec"].get("action", "ALLOW") != "AUDIT"
-
-
-def _same_workload(gateway: Document, selector: dict[str, str]) -> bool:
-    theirs = gateway["spec"].get("selector") or {}
-    return set(theirs.items()) <= set(selector.items()) or set(selector.items()) <= set(theirs.items())
-
-
-def _hosts(server: Document) -> set[str]:
-    return {str(host).rpartition("/")[2].lower() for host in server.get("hosts") or ()}
-
-
-def _matches(host: str, hostname: str) -> bool:
-    """Istio reference: Server.hosts: a leading ``*`` stands for any prefix."""
-    return host == hostname or (host.startswith("*") and hostname.endswith(host[1:]))
-
-
-def _has_endpoints(seen: Snapshot, services: list[Document]) -> bool:
-    wanted = {one["metadata"]["name"] for one in services}
-    if not seen.endpoints_seen:
-        return True
-    for piece in seen.endpoint_slices:
-        if (piece["metadata"].get("labels") or {}).get("kubernetes.io/service-name") in wanted and any(
-            (one.get("conditions") or {}).get("ready") is not False for one in piece.get("endpoints") or ()
-        ):
-            return True
-    return False
-
-
-def _pod_ready(pod: Document) -> bool:
-    return conditions_of(pod).get("Ready", {}).get("status") == "True"
-
-
-def _pod_words(pod: Document) -> str:
-    status = pod.get("status") or {}
-    for one in status.get("containerStatuses") or ():
-        waiting = (one.get("state") or {}).get("waiting") or {}
-        if waiting.get("reason"):
-            return f"{waiting['reason']} {waiting.get('message') or ''}".strip()
-    scheduled = conditions_of(pod).get("PodScheduled", {})
-    if scheduled.get("status") == "False":
-        return f"{scheduled.get('reason') or 'not scheduled'}: {scheduled.get('message') or ''}"
-    return str(status.get("phase") or "it has not started")
-
-
-def _good_if(good: bool) -> LinkState:
-    return LinkState.GOOD if good else LinkState.WAITING
-
-
-def _deleted(document: Document) -> bool:
-    return bool(document["metadata"].get("deletionTimestamp"))
-
-
-def _state(document: Document) -> str:
-    return str((document.get("status") or {}).get("state") or "")
-
-
-def _age(document: Document, now: datetime) -> timedelta:
-    created = _instant(document["metadata"].get("creationTimestamp"))
-    return now - created if created else timedelta(0)
-
-
-def _instant(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
-
-
-def _place(document: Document) -> str:
-    return f"{document['metadata'].get('namespace', '')}/{document['metadata']['name']}"
-
-
-def _words(document: Document) -> str:
-    return _place(document).replace("/", " ")

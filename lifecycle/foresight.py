@@ -121,7 +121,7 @@ def foreseen(
 
     `addresses` are the gateway's. `unresolved`: names that could not be looked up at all, which is said already.
     """
-    caa = _caa(seen, cname_target)
+    caa = caa_foreseen(seen.acme, seen.climbs, cname_target)
     delegated = delegation_verdict(seen.delegations, delegation_zone)
     unresolved |= {challenge_record(name) for name in unresolved}
     gateway = f"{request.gateway.namespace}/{request.gateway.service}"
@@ -144,12 +144,13 @@ def _not_said_yet(found: tuple[Finding, ...], unresolved: frozenset[str]) -> Ite
     return (one for one in found if one.code not in _UNKNOWN or one.subject not in unresolved)
 
 
-def _caa(seen: Foresight, cname_target: str) -> Foreseen:
-    methods = dict(seen.acme.methods)
+def caa_foreseen(acme: Acme, climbs: Sequence[CaaClimb], cname_target: str) -> Foreseen:
+    """Whether the CA may issue for each name by the method that proves it, and the records to set where it may not."""
+    methods = dict(acme.methods)
     verdicts = [
         caa_verdict(
-            (climb for climb in seen.climbs if methods.get(climb.hostname, HTTP) == method),
-            CaaPolicy(identities=seen.acme.identities, account=seen.acme.account, method=method, target=cname_target),
+            (climb for climb in climbs if methods.get(climb.hostname, HTTP) == method),
+            CaaPolicy(identities=acme.identities, account=acme.account, method=method, target=cname_target),
         )
         for method in (HTTP, DNS)
     ]

@@ -108,6 +108,7 @@ def _permissions(group: str, resource: str, verbs: str, why: str, namespace: str
 _READ, _APPLY = "get list watch", "get list watch create patch"
 _GATEWAY_API = "gateway.networking.k8s.io"
 _ISTIO, _CERT_MANAGER, _ACME = "networking.istio.io", "cert-manager.io", "acme.cert-manager.io"
+_SECURITY = "security.istio.io"
 
 
 def required_permissions(gateway_namespace: str) -> tuple[Permission, ...]:
@@ -144,6 +145,22 @@ def gateway_api_permissions(gateway_namespace: str) -> tuple[Permission, ...]:
         *_permissions(_GATEWAY_API, "httproutes", "create patch delete", "routes and challenge routes", ours),
         *_permissions(_GATEWAY_API, "tlsroutes", "create patch delete", "routes of mode PASSTHROUGH", ours),
         *_permissions(_GATEWAY_API, "referencegrants", f"{_APPLY} delete", "they open the routes' Services to them"),
+    )
+
+
+def diagnosis_permissions(gateway_namespace: str) -> tuple[Permission, ...]:
+    """What a domain needs to say why its issuance stands still, and to mend it; it lives without, and says less.
+
+    Deleting and patching is what its remedies do (`lifecycle.blame.Action`), each by uid.
+    """
+    ours = gateway_namespace
+    return (
+        *_permissions("", "events", "list", "the only place where some refusals are told", ours),
+        *_permissions("discovery.k8s.io", "endpointslices", "list", "a solver's Service may have nobody", ours),
+        *_permissions(_SECURITY, "authorizationpolicies", "list", "one may forbid the challenge's path", ours),
+        *_permissions(_CERT_MANAGER, "certificaterequests", "delete", "a restored one blocks the next", ours),
+        *_permissions(_ACME, "orders", "delete", "a restored one blocks the next", ours),
+        *_permissions(_ACME, "challenges", "delete patch", "made anew with its solver; its finalizer may stay", ours),
     )
 
 

@@ -21,7 +21,7 @@ from lifecycle.domain import (
     ServingStatus,
 )
 from lifecycle.findings import Finding
-from lifecycle.steps import Hindrance
+from lifecycle.steps import Hindrance, Standstill
 
 MOST_EVIDENCE = 40
 """Lines of evidence that are carried: a year of renewals, and about 6 KB in each answer and each new run."""
@@ -78,6 +78,20 @@ def hindered(status: DomainStatus, hindrance: Hindrance | None) -> DomainStatus:
         step=f"{hindrance.step}: surroundings broken since {hindrance.since:%H:%M:%S} UTC, trying again",
         waiting_until=hindrance.again_by,
         findings=(broken(status.hostname, hindrance), *status.findings)[:MOST_FINDINGS],
+    )
+
+
+def standing(status: DomainStatus, standstill: Standstill | None) -> DomainStatus:
+    """The status as it is to be read while an issuance stands still."""
+    if standstill is None or standstill.cause is None:
+        return status
+    since = f" since {standstill.since:%H:%M:%S} UTC" if standstill.since else ""
+    cause = standstill.cause
+    others = (one for one in status.findings if (one.code, one.subject) != (cause.code, cause.subject))
+    return dataclasses.replace(
+        status,
+        step=f"{status.step}; nothing has moved{since}",
+        findings=(cause, *others)[:MOST_FINDINGS],
     )
 
 

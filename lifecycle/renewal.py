@@ -153,5 +153,5 @@ def _stale(clocks: Clocks, stale: tuple[str, ...]) -> Finding:
             f"{len(stale)} of {len(clocks.served)} addresses serve {stale[0][:16]}…, "
             f"while the Secret holds {clocks.secret.fingerprint[:16]}…."
         ),
-        fix="certwright check; where it lasts, restart the gateway's Pods one by one (kubectl rollout restart).",
+        fix="Ask for a check; where it lasts, restart the gateway's Pods one by one (kubectl rollout restart).",
     )

@@ -2,8 +2,8 @@
 
 From the Certificate down to what an address of the gateway serves: objects as the cluster shows them, answers of name
 servers, of port 80 and of port 443. Whose object is whose is told by controller references, as cert-manager does, not
-by names: a restored object has the name and not the reference. Left out: gathering (`activities.diagnosis`), and what
-is wrong (`diagnosing`).
+by names: a restored object has the name and not the reference. Left out: gathering (`activities.snapshot`), and what is
+wrong (`diagnosing`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from lifecycle.caa import CaaClimb
 from lifecycle.challenge_path import PathAnswer
 from lifecycle.delegation import Delegation
 from lifecycle.diagnosis import conditions_of
@@ -50,13 +51,15 @@ class Snapshot:
         asked: the hostname that was asked for; empty where the Certificate was named.
         certificates: others of the namespace that write the same Secret.
         requests, orders, challenges: those of the namespace that carry the Certificate's name, or concern its names.
+        orders_seen: False where Orders could not be looked at: that there is none says nothing then.
         issuer_seen: False where the issuer could not be looked at.
         issuer_namespaces: where Issuers of that name lie instead.
         solver_pods, solver_services, endpoint_slices: of HTTP-01 solvers, in the Certificate's namespace; nothing is
             said of them where `solver_seen` is False, nor of endpoints where `endpoints_seen` is.
         routes, gateways, policies: VirtualServices, Istio's Gateways and AuthorizationPolicies; of routes nothing is
             said where `routes_seen` is False.
-        http_routes, api_gateway: the Gateway API's: HTTPRoutes of the gateway's namespace, and the domain's Gateway.
+        http_routes, api_gateway: the Gateway API's: HTTPRoutes that may lead to a solver, and the domain's Gateway.
+        parents_missing: Gateways (``namespace/name``) that HTTPRoutes of solvers name, and that are not there.
         deployments: cert-manager's; None where they could not be looked at. `controllers` are its controller's Pods.
         controller_denied: what cert-manager's own account may not do, as ``namespace/name`` and the permission.
         webhook: why a dry-run create did not pass the webhook; empty where it did, or could not be tried.
@@ -66,6 +69,8 @@ class Snapshot:
         credentials: names of Secrets that Gateways name and the gateway's namespace does not have.
         accounts_denied: ServiceAccounts of the gateway's Pods that may not list Secrets there.
         delegations: where the records of open DNS-01 challenges lead.
+        caa: CAA records of the names, where an ACME issuer is asked; `caa_identities` are the CA's names in them,
+            where its directory is not a known one.
         path: answers on port 80 to the paths of open challenges.
         edge, served: what addresses of the gateway serve, where there is a Secret.
         unseen: why something could not be looked at.
@@ -81,6 +86,7 @@ class Snapshot:
     requests: tuple[Document, ...] = ()
     orders: tuple[Document, ...] = ()
     challenges: tuple[Document, ...] = ()
+    orders_seen: bool = True
     issuer: Document | None = None
     issuer_seen: bool = True
     issuer_namespaces: tuple[str, ...] = ()
@@ -94,6 +100,7 @@ class Snapshot:
     gateways: tuple[Document, ...] = ()
     http_routes: tuple[Document, ...] = ()
     api_gateway: Document | None = None
+    parents_missing: frozenset[str] = field(default_factory=frozenset)
     policies: tuple[Document, ...] = ()
     deployments: tuple[Document, ...] | None = None
     controllers: tuple[Document, ...] = ()
@@ -110,6 +117,8 @@ class Snapshot:
     gateway_addresses: tuple[str, ...] = ()
     cname_target: str = ""
     delegations: tuple[Delegation, ...] = ()
+    caa: tuple[CaaClimb, ...] = ()
+    caa_identities: tuple[str, ...] = ()
     path: tuple[PathAnswer, ...] = ()
     edge: tuple[Finding, ...] = ()
     served: tuple[ServedAt, ...] = ()
@@ -226,6 +235,16 @@ def _tls(mode: str | None, low: str | None, high: str | None, ciphers: list[str]
 def annotation(document: Document, name: str) -> str:
     """An annotation's value, empty where there is none."""
     return str((document["metadata"].get("annotations") or {}).get(name) or "")
+
+
+def parents_of(route: Document) -> tuple[str, ...]:
+    """The Gateways that an HTTPRoute names, ``namespace/name``; its own namespace where none is given."""
+    own = route["metadata"]["namespace"]
+    return tuple(
+        f"{one.get('namespace') or own}/{one['name']}"
+        for one in route["spec"].get("parentRefs") or ()
+        if one.get("kind") in (None, "Gateway")
+    )
 
 
 def controlled(document: Document, owner: Document) -> bool:

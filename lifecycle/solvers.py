@@ -170,7 +170,12 @@ def needs_route(solver: Document) -> bool:
 
     Those through an Ingress do, whatever its class: the name points at Istio's gateway, where no Ingress is served.
     """
-    return solver.get("dns01") is None and (solver.get("http01") or {}).get("gatewayHTTPRoute") is None
+    return solver.get("dns01") is None and not makes_http_route(solver)
+
+
+def makes_http_route(solver: Document) -> bool:
+    """Whether cert-manager makes an HTTPRoute for challenges of this solver (documentation: "HTTP01 Gateway API")."""
+    return (solver.get("http01") or {}).get("gatewayHTTPRoute") is not None
 
 
 def solver_findings(issuer: str, hostnames: Sequence[str], solvers: Sequence[Document]) -> tuple[Finding, ...]:

@@ -465,6 +465,35 @@ class RestoreReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standstill:
+    """Why an issuance has not moved for a while; `cause` None says that it goes on.
+
+    Attributes:
+        since: when it moved last.
+    """
+
+    cause: Finding | None = None
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MendReport:
+    """What was done about a domain's certificate, and what is wrong after it.
+
+    Attributes:
+        findings: what was found after it, the cause first.
+        evidence: one line for each remedy that was done, or could not be.
+        issuing: cert-manager was asked for an issuance.
+        renewal: what is left to do is one more issuance, which is the domain's to ask for.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    evidence: tuple[Observation, ...] = ()
+    issuing: bool = False
+    renewal: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DomainAnswer:
     """What the door's Update answers: the state, and whether this call started it."""
 

@@ -167,11 +167,7 @@ async def _run(options: argparse.Namespace, screen: Screen) -> int:
     settings = door.load(os.environ, portal=chosen is _portal)
     if not isinstance(settings, DoorSettings):
         raise BadInputError(*settings)
-    try:
-        where = {**connection(options.address, options.namespace), "retry_config": IMPATIENT}
-    except ConnectionSettingsError as error:
-        fault = FieldError(field="TEMPORAL_*", value="", problem=f"cannot be read: {error}", fix="correct it")
-        raise BadInputError(fault) from None
+    where = _where(options)
     if chosen is _portal:
         return await _portal(settings, where)
     if hasattr(options, "prepare"):  # bad input is told before anything is connected
@@ -193,6 +189,15 @@ async def _run(options: argparse.Namespace, screen: Screen) -> int:
         return await command(Call(options=options, screen=screen, settings=settings, client=client))
     except RPCError as error:
         raise FailedError(f"Temporal refused: {said(error.message)}") from None
+
+
+def _where(options: argparse.Namespace) -> dict[str, Any]:
+    """How Temporal is reached."""
+    try:
+        return {**connection(options.address, options.namespace), "retry_config": IMPATIENT}
+    except ConnectionSettingsError as error:
+        fault = FieldError(field="TEMPORAL_*", value="", problem=f"cannot be read: {error}", fix="correct it")
+        raise BadInputError(fault) from None
 
 
 # --- platform and issuer ----------------------------------------------------------------------------------------------
@@ -533,21 +538,23 @@ async def _status(call: Call) -> int:
     if not call.options.hostname:
         return await _list(call, tenant)
     hostname = call.options.prepared
-    while True:
-        view = await domains.read(call.client, hostname, tenant)
-        if view.status is not None:
-            lines = console.domain(view.status)
-        else:
-            lines = console.summary(view.summary) if view.summary else []
-        if call.options.watch and call.screen.out.is_terminal:
-            call.screen.out.clear()
-        call.screen.result(view, *lines)
-        if not call.options.watch:
-            good = view.source is Source.DOMAIN and not findings.errors(view.status.findings if view.status else ())
-            return DONE if good else FAILED
-        if view.status is not None and view.status.phase in ENDED:
-            return DONE
-        await asyncio.sleep(_LOOK_SECONDS)
+    if call.options.watch:
+        return await _watched(call, hostname, tenant)
+    view = await domains.read(call.client, hostname, tenant)
+    call.screen.result(view, *console.view(view))
+    good = view.source is Source.DOMAIN and not findings.errors(view.status.findings if view.status else ())
+    return DONE if good else FAILED
+
+
+async def _watched(call: Call, hostname: str, tenant: str | None) -> int:
+    """The domain as it becomes, until it ends."""
+    with call.screen.live() as show:
+        while True:
+            view = await domains.read(call.client, hostname, tenant)
+            show(view, console.view(view))
+            if view.status is not None and view.status.phase in ENDED:
+                return DONE
+            await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def _list(call: Call, tenant: str | None) -> int:
@@ -800,21 +807,45 @@ async def _portal(settings: DoorSettings, where: dict[str, Any]) -> int:
 
 
 async def _diagnose(options: argparse.Namespace, screen: Screen) -> int:
-    """Of the cluster alone: it must say what is wrong also while Temporal, or our workers, are away."""
+    """Of the cluster alone: it must say what is wrong also while Temporal, or our workers, are away.
+
+    Remedies are the domain's own to do and to record, where there is one that answers.
+    """
     settings = door.load(os.environ)
     if not isinstance(settings, DoorSettings):
         raise BadInputError(*settings)
     query = diagnosis.parse(options, os.environ, settings.defaults.gateway)
     if not isinstance(query, diagnosis.Query):
         raise BadInputError(*query)
-    try:
-        with screen.progress() as progress:
-            progress.step(f"looking at {options.name}")
-            treatment = await diagnosis.ask(query)
-    except diagnosis.UnreachableError as error:
-        raise FailedError(str(error), error.fix) from None
+    by_domain: diagnosis.Treatment | None = None
+    with screen.progress() as progress:
+        if query.by_domain:
+            progress.step(f"asking {query.hostname} to do what is safe")
+            by_domain = await _fixed(options, query.hostname)
+        progress.step(f"looking at {options.name}")
+        fix_here = query.fix and (by_domain is None or by_domain.domain is None)
+        try:
+            treatment = await diagnosis.ask(dataclasses.replace(query, fix=fix_here))
+        except diagnosis.UnreachableError as error:
+            if fix_here or by_domain is None:
+                raise FailedError(str(error), error.fix) from None
+            treatment = by_domain
+        else:
+            if by_domain is not None:
+                treatment = dataclasses.replace(by_domain, diagnosis=treatment.diagnosis, done=treatment.done)
     screen.result(treatment, *diagnosis.shown(treatment))
     return DONE if diagnosis.good(treatment) else FAILED
+
+
+async def _fixed(options: argparse.Namespace, hostname: str) -> diagnosis.Treatment:
+    """What the domain did; without its state where it could not be asked, with the reason."""
+    try:
+        return await diagnosis.fixed(await connected(_where(options)), hostname)
+    except domains.DomainUnknownError:
+        why = f"There is no domain {hostname}"
+    except TemporalAwayError as error:
+        why = f"The domain cannot be asked: {error}"
+    return diagnosis.Treatment(diagnosis=None, note=f"{why}; remedies are done by your own kubeconfig.")
 
 
 def _token(options: argparse.Namespace, screen: Screen) -> int:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -23,7 +24,7 @@ from lifecycle.requests import FieldError
 from lifecycle.solvers import Explanation
 from lifecycle.solvers import words as solver_words
 from lifecycle.steps import ChangeKind, IssuerStatus, ObjectChange, PreflightReport
-from starter.domains import DomainPage, DomainSummary
+from starter.domains import DomainPage, DomainSummary, DomainView
 from starter.settings import words
 from starter.shown import plain
 
@@ -54,6 +55,15 @@ class Screen:
             self.err.print(f"  {words(one)}", markup=False)
         if fix:
             self.err.print(f"  {fix}", markup=False)
+
+    @contextlib.contextmanager
+    def live(self) -> Iterator[Callable[[object, Sequence[object]], None]]:
+        """What shows a result in the place of the one before; one after the other where it is no terminal."""
+        if self.as_json or not self.out.is_terminal:
+            yield lambda value, lines: self.result(value, *lines)
+            return
+        with Live(console=self.out, auto_refresh=False) as place:
+            yield lambda _, lines: place.update(_stacked(lines), refresh=True)
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[Progress]:
@@ -108,8 +118,23 @@ def instant(at: datetime | None) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if at else "-"
 
 
+def _stacked(lines: Sequence[Any]) -> Group:
+    return Group(*(Text(one) if isinstance(one, str) else one for one in lines))
+
+
+def view(seen: DomainView) -> list[object]:
+    """A domain, or what the list knows of it."""
+    if seen.status is not None:
+        return domain(seen.status)
+    return summary(seen.summary) if seen.summary else []
+
+
+_MOST_EVIDENCE = 6
+"""Lines: the last step's, and what came before it; all are in ``--json``."""
+
+
 def domain(status: DomainStatus) -> list[object]:
-    """A domain: its statuses, what is to be done, what was found and what is served."""
+    """A domain: its statuses, what is to be done, what was found, what is served, and what was seen last."""
     grid = Table.grid(padding=(0, 2))
     rows: list[tuple[str, Text | str]] = [
         ("domain", ", ".join(status.hostnames)),
@@ -140,6 +165,9 @@ def domain(status: DomainStatus) -> list[object]:
             cells = (one.address, one.hostname, one.fingerprint[:16], chain, one.protocol, one.problem)
             table.add_row(*(Text(cell) for cell in cells))
         lines += ["", table]
+    if status.evidence:
+        told = status.evidence[-_MOST_EVIDENCE:]
+        lines += ["", *(Text(f"{one.at:%H:%M:%S}  {one.step}: {one.detail}", style="dim") for one in told)]
     return lines
 
 

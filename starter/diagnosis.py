@@ -1,6 +1,8 @@
 """`certwright diagnose`: why a certificate is not issued or not served, asked of the cluster itself, without Temporal.
 
-An operator's command, with the caller's own kubeconfig and rights. Left out: what is wrong (`lifecycle.diagnosing`).
+An operator's command, with the caller's own kubeconfig and rights. With ``--fix`` a domain of ours does its remedies
+itself, by its worker's rights, so that they are recorded with it; any other Certificate, and every one with
+``--direct``, gets them by the caller's. Left out: what is wrong (`lifecycle.diagnosing`).
 """
 
 from __future__ import annotations
@@ -17,26 +19,24 @@ from kubernetes.aio.config import ConfigException
 from kubernetes.aio.dynamic import DynamicClient
 from rich.table import Table
 from rich.text import Text
+from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 
 from activities import kubernetes
-from activities.diagnosis import (
-    CertificatePlace,
-    DiagnosisSettings,
-    Mended,
-    diagnosed,
-    find_certificate,
-    mended,
-)
+from activities.diagnosis import diagnosed, mended
 from activities.edge import EdgeSettings
+from activities.snapshot import CertificatePlace, DiagnosisSettings, find_certificate
+from activities.temporal import TemporalAwayError
 from lifecycle import findings
-from lifecycle.diagnosing import Diagnosis, LinkState
-from lifecycle.domain import GatewayTarget
+from lifecycle.chain import LinkState
+from lifecycle.diagnosing import Diagnosis
+from lifecycle.domain import DomainStatus, GatewayTarget, Observation
 from lifecycle.findings import Finding
+from lifecycle.mending import STEP, Mended
 from lifecycle.names import Hostname, parse_hostname
 from lifecycle.requests import FieldError
 from lifecycle.settings import Variables
-from starter import console
+from starter import console, domains
 
 _OBJECT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _MARKS = {
@@ -57,27 +57,47 @@ class UnreachableError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Treatment:
-    """The diagnosis, and what was done by ``--fix`` before it was made."""
+    """The diagnosis, and what was done by ``--fix`` before it was made.
 
-    diagnosis: Diagnosis
+    Attributes:
+        diagnosis: None where the domain did its remedies, and the caller cannot ask the cluster.
+        done: by the caller's own rights.
+        recorded: what the domain did and recorded, where it was asked; `domain` is its state after that.
+        note: why it was not asked, where that was meant.
+    """
+
+    diagnosis: Diagnosis | None
     done: tuple[Mended, ...] = ()
+    recorded: tuple[Observation, ...] = ()
+    domain: DomainStatus | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """What is asked: a hostname, or the Certificate `place`; `kubeconfig` is empty in a Pod."""
+    """What is asked: a hostname, or the Certificate `place`; `kubeconfig` is empty in a Pod.
+
+    `direct` has remedies done by the caller although the domain could.
+    """
 
     hostname: str
     place: CertificatePlace | None
     kubeconfig: str
     settings: DiagnosisSettings
     fix: bool
+    direct: bool = False
+
+    @property
+    def by_domain(self) -> bool:
+        """Whether the domain's own workflow is to do the remedies, if there is one."""
+        return self.fix and not self.direct and bool(self.hostname)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     parser.add_argument("name", metavar="NAME", help="a hostname, or NAMESPACE/NAME of any Certificate")
     parser.add_argument("--fix", action="store_true", help="do the remedies that are safe; what was done is told")
+    parser.add_argument("--direct", action="store_true", help="by your own kubeconfig, not by the domain's workflow")
     parser.add_argument("--kubeconfig", default="", metavar="FILE", help="(CERTWRIGHT_KUBECONFIG, KUBECONFIG)")
 
 
@@ -114,13 +134,19 @@ def parse(
         nameservers=variables.servers("NAMESERVERS"),
         dns_timeout=variables.seconds("DNS_TIMEOUT", 3.0, 0.1, 30.0),
         cname_target=variables.text("CNAME_TARGET").rstrip("."),
+        caa_identities=variables.words("CAA_IDENTITIES"),
     )
     kubeconfig = options.kubeconfig or variables.text("KUBECONFIG") or environment.get("KUBECONFIG", "")
     if not kubeconfig and not environment.get("KUBERNETES_SERVICE_HOST"):
         kubeconfig = str(Path.home() / ".kube" / "config")
     problems = (*errors, *variables.problems())
     return problems or Query(
-        hostname=hostname, place=place, kubeconfig=kubeconfig, settings=settings, fix=bool(options.fix)
+        hostname=hostname,
+        place=place,
+        kubeconfig=kubeconfig,
+        settings=settings,
+        fix=bool(options.fix),
+        direct=bool(options.direct),
     )
 
 
@@ -135,6 +161,18 @@ def _roots(variables: Variables) -> bytes:
         variables.refuse("EDGE_ROOTS_FILE", path, "has no PEM certificate that can be read", "correct the path")
         return b""
     return content
+
+
+async def fixed(client: Client, hostname: str) -> Treatment:
+    """What the domain did itself. Raises DomainUnknownError, TooManyError, TemporalAwayError."""
+    before = await domains.read(client, hostname, None)
+    if before.status is None:
+        raise TemporalAwayError("no worker answers for this domain")
+    known = set(before.status.evidence)
+    after = await domains.fix(client, hostname, before.status.tenant)
+    recorded = tuple(line for line in after.evidence if line.step == STEP and line not in known)
+    note = "" if recorded else f"It is not done yet: certwright status {hostname} shows what was done."
+    return Treatment(diagnosis=None, recorded=recorded, domain=after, note=note)
 
 
 async def ask(query: Query) -> Treatment:
@@ -161,24 +199,41 @@ async def _ask(cluster: DynamicClient, query: Query) -> Treatment:
 
 def good(treatment: Treatment) -> bool:
     """Whether nothing is wrong, also where an issuance is still under way."""
-    return not findings.errors(treatment.diagnosis.findings)
+    if treatment.diagnosis is not None:
+        return not findings.errors(treatment.diagnosis.findings)
+    return treatment.domain is not None and not findings.errors(treatment.domain.findings)
 
 
 def shown(treatment: Treatment) -> list[object]:
-    """The diagnosis for a person: the cause and what to do first, the chain after it."""
-    seen = treatment.diagnosis
+    """The diagnosis for a person: what was done, the cause and what to do first, the chain after it."""
     lines: list[object] = [
-        Text.assemble((f"Certificate {seen.certificate}", "bold"), f"  {', '.join(seen.hostnames)}"),
+        *([Text(treatment.note, style="yellow")] if treatment.note else ()),
+        *(
+            Text(line.detail, style="green" if line.detail.startswith("fixed") else "yellow")
+            for line in treatment.recorded
+        ),
         *(
             Text.assemble(("fixed: " if one.done else "not fixed: ", "green" if one.done else "red"), one.remedy.words)
             for one in treatment.done
         ),
-        Text(seen.summary, style="green" if seen.healthy else "red" if not good(treatment) else "yellow"),
+    ]
+    if treatment.diagnosis is not None:
+        option = "--fix" if treatment.domain is None else "--fix --direct"  # what the domain left is not its own
+        lines += _diagnosis(treatment.diagnosis, option, good=good(treatment))
+    elif treatment.domain is not None:
+        lines += console.domain(treatment.domain)
+    return lines
+
+
+def _diagnosis(seen: Diagnosis, option: str, *, good: bool) -> list[object]:
+    lines: list[object] = [
+        Text.assemble((f"Certificate {seen.certificate}", "bold"), f"  {', '.join(seen.hostnames)}"),
+        Text(seen.summary, style="green" if seen.healthy else "red" if not good else "yellow"),
     ]
     if seen.cause is not None:
         lines += console.found((seen.cause,))
     if seen.remedy is not None:
-        lines.append(Text(f"  --fix does this: {seen.remedy.words}", style="green"))
+        lines.append(Text(f"  {option} does this: {seen.remedy.words}", style="green"))
     others = seen.findings[1:]
     if others:
         lines += ["", "Found too; it may follow from that:", *console.found(others)]

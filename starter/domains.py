@@ -1,4 +1,4 @@
-"""A customer's domain through a door: start or join, read, list, check, renew, cancel.
+"""A customer's domain through a door: start or join, read, list, check, fix, renew, cancel.
 
 One way for the portal and the command line, so that both refuse alike. Whatever is another tenant's is answered like
 something that does not exist. What the answers look like is each door's own.
@@ -337,6 +337,11 @@ async def check(client: Client, hostname: str, tenant: str) -> DomainStatus:
 async def renew(client: Client, hostname: str, tenant: str) -> DomainStatus:
     """Renew although it is not due. Raises NotNowError, DomainUnknownError, TooManyError, TemporalAwayError."""
     return await _ask(client, DomainOnboarding.renew_now, hostname, tenant)
+
+
+async def fix(client: Client, hostname: str, tenant: str) -> DomainStatus:
+    """Do what is safe about what keeps it. Raises DomainUnknownError, TooManyError, TemporalAwayError."""
+    return await _ask(client, DomainOnboarding.fix, hostname, tenant)
 
 
 async def cancel(client: Client, hostname: str, tenant: str) -> DomainStatus:

@@ -317,6 +317,16 @@ def document() -> dict[str, Any]:
                     "responses": {"200": status, **_problem_answer("unknown", "too-many", *_ALWAYS)},
                 },
             },
+            "/v1/domains/{hostname}/fix": {
+                **one,
+                "post": {
+                    "operationId": "fixDomain",
+                    "summary": "Do what is safe about what keeps the domain",
+                    "description": "Only about its own certificate, and nothing that could do harm if it were done "
+                    "twice. Lines of `evidence` whose step is `fix` say what was done, or why nothing was.",
+                    "responses": {"200": status, **_problem_answer("unknown", "too-many", *_ALWAYS)},
+                },
+            },
             "/v1/domains/{hostname}/renew": {
                 **one,
                 "post": {

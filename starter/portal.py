@@ -72,6 +72,7 @@ def application(client: Client, settings: DoorSettings, tokens: Tokens) -> Starl
             Route("/v1/domains/{hostname}", portal.api(portal.read), methods=["GET"]),
             Route("/v1/domains/{hostname}", portal.api(portal.cancel), methods=["DELETE"]),
             Route("/v1/domains/{hostname}/check", portal.api(portal.check), methods=["POST"]),
+            Route("/v1/domains/{hostname}/fix", portal.api(portal.fix), methods=["POST"]),
             Route("/v1/domains/{hostname}/renew", portal.api(portal.renew), methods=["POST"]),
             Route("/healthz", portal.health, methods=["GET"]),
             Route("/openapi.json", _openapi, methods=["GET"]),
@@ -259,6 +260,10 @@ class Portal:
     async def check(self, request: Request, tenant: str) -> Response:
         """POST /v1/domains/{hostname}/check."""
         return _json(await self._bounded(domains.check(self._client, _hostname(request), tenant)))
+
+    async def fix(self, request: Request, tenant: str) -> Response:
+        """POST /v1/domains/{hostname}/fix."""
+        return _json(await self._bounded(domains.fix(self._client, _hostname(request), tenant)))
 
     async def renew(self, request: Request, tenant: str) -> Response:
         """POST /v1/domains/{hostname}/renew."""

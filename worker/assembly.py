@@ -21,6 +21,7 @@ from activities import kubernetes
 from activities.additions import AdditionActivities
 from activities.backups import BackupActivities, BackupSettings
 from activities.certificates import CertificateActivities
+from activities.diagnosis import DiagnosisActivities
 from activities.edge import EdgeActivities, EdgeSettings
 from activities.gateways import GatewayActivities
 from activities.issuers import IssuerActivities
@@ -29,6 +30,7 @@ from activities.preflight import PreflightActivities, PreflightSettings
 from activities.renewals import RenewalActivities
 from activities.reservations import ReservationActivities
 from activities.review import ReviewActivities
+from activities.snapshot import DiagnosisSettings
 from lifecycle import queues
 from worker import versions
 from worker.sandbox import workflow_runner
@@ -77,6 +79,13 @@ def providers(settings: Settings, cluster: DynamicClient | None, temporal: Clien
         allowed_networks=settings.allowed_networks,
         caa_identities=settings.caa_identities,
     )
+    diagnosis = DiagnosisSettings(
+        edge=edge,
+        nameservers=settings.nameservers,
+        dns_timeout=settings.dns_timeout,
+        cname_target=settings.cname_target,
+        caa_identities=settings.caa_identities,
+    )
     platform = PlatformSettings(
         helm=settings.helm, kubeconfig=settings.kubeconfig, chart=settings.chart, extra_values=settings.helm_values
     )
@@ -90,10 +99,11 @@ def providers(settings: Settings, cluster: DynamicClient | None, temporal: Clien
     return (
         reservations,
         looking,
-        CertificateActivities(cluster),
+        CertificateActivities(cluster, temporal),
+        DiagnosisActivities(cluster, diagnosis),
         GatewayActivities(cluster),
         EdgeActivities(cluster, edge),
-        RenewalActivities(cluster, edge, looking),
+        RenewalActivities(cluster, edge, looking, temporal),
         IssuerActivities(cluster),
         PlatformActivities(cluster, platform),
         AdditionActivities(cluster),

@@ -22,6 +22,7 @@ from temporalio.common import (
     VersioningBehavior,
 )
 from temporalio.exceptions import (
+    ActivityError,
     ApplicationError,
     CancelledError,
     ChildWorkflowError,
@@ -53,12 +54,14 @@ with workflow.unsafe.imports_passed_through():
         EdgeReport,
         Hindrance,
         IssuanceResult,
+        MendReport,
         RenewalRequest,
         Reservation,
+        Standstill,
         Wake,
     )
     from workflows import hands, timeouts
-    from workflows.calling import StepRefusedError, call, shielded, words
+    from workflows.calling import StepRefusedError, call, once, shielded, words
     from workflows.certificate import CertificateIssuance
     from workflows.gateway import GatewayBinding
     from workflows.hands import A, Hand, R
@@ -67,6 +70,10 @@ T = TypeVar("T")
 
 _RESTING = (Phase.PREFLIGHT, Phase.SUSPENDED, Phase.BINDING, Phase.ACTIVE)
 """Phases in which somebody's wish for a check is taken up at once, if the domain waits."""
+
+_MENDED_FIRST = (Phase.PREFLIGHT, Phase.SUSPENDED, Phase.ACTIVE)
+_MENDED_BESIDE = (Phase.ISSUING, Phase.BINDING, Phase.RENEWING)
+"""Phases in which a wish for a remedy is taken up between the steps, and while a step waits for what is stuck."""
 
 _STALE_LOOKS = timedelta(minutes=5)
 """Between looks at an edge that does not serve what it should: Envoy takes up a Secret in a tenth of a second, so
@@ -105,11 +112,14 @@ class DomainOnboarding:
         self._new = state.status.requested_at is None
         self._requests = 0
         self._hindrance: Hindrance | None = None
+        self._standstill: Standstill | None = None
         self._cancel = False
         self._checks_wanted = 0
         self._checks_done = 0
         self._renewals_wanted = 0
         self._renewals_done = 0
+        self._fixes_wanted = 0
+        self._fixes_done = 0
         self._wake: Wake | None = None
         self._nudged = False
         self._cycle_over = False
@@ -124,7 +134,7 @@ class DomainOnboarding:
     @workflow.query
     def status(self) -> DomainStatus:
         """Everything that a portal shows."""
-        return progress.hindered(self._state.status, self._hindrance)
+        return progress.hindered(progress.standing(self._state.status, self._standstill), self._hindrance)
 
     @workflow.update
     async def onboard(self, request: OnboardingRequest) -> DomainAnswer:
@@ -175,6 +185,25 @@ class DomainOnboarding:
             )
 
     @workflow.update
+    async def fix(self, tenant: str) -> DomainStatus:
+        """Do what is safe about what keeps the domain, then look again; answers with what was done among the evidence.
+
+        Only about the domain's own certificate. Answers after 30 s with the state as it is.
+        """
+        self._fixes_wanted += 1
+        mine = self._fixes_wanted
+
+        def done() -> bool:
+            return self._ended or (self._fixes_done >= mine and self._checks_done >= self._checks_wanted)
+
+        await self._until(done, timeouts.ANSWER)
+        return self.status()
+
+    @fix.validator
+    def _fix_by_owner(self, tenant: str) -> None:
+        self._refuse_others(tenant)
+
+    @workflow.update
     async def cancel_request(self, tenant: str) -> DomainStatus:
         """End the domain: everything it made is taken away; answers when that is done, or after 30 s."""
         self._cancel = True
@@ -200,6 +229,12 @@ class DomainOnboarding:
     def hindered(self, hindrance: Hindrance) -> None:
         """A child says that its surroundings are broken, or answer again."""
         self._hear(hindrance)
+
+    @workflow.signal
+    def stands(self, standstill: Standstill) -> None:
+        """Whoever waits for an issuance says why it does not move, or that it goes on."""
+        if self._phase in (Phase.ISSUING, Phase.RENEWING):
+            self._hear_standstill(standstill)
 
     def _refuse_others(self, tenant: str) -> None:
         if tenant != self._state.request.tenant:
@@ -238,6 +273,8 @@ class DomainOnboarding:
         while self._phase not in progress.ENDED:
             if self._cancel:
                 raise _StoppedError
+            if self._fixes_wanted > self._fixes_done and self._phase in _MENDED_FIRST:
+                await self._step(self._mend_and_look())
             match self._phase:
                 case Phase.REQUESTED:
                     await self._reserve()
@@ -435,6 +472,45 @@ class DomainOnboarding:
         self._state = dataclasses.replace(self._state, checks=0, waiting_since=None, reminders=0, retry_at=None)
         issued = self._status.certificate is CertificateStatus.ISSUED and self._status.secret is not None
         self._show(phase=Phase.BINDING if issued else Phase.PREFLIGHT, step="looking again", next_check_at=None)
+
+    # --- remedies -------------------------------------------------------------------------------------------------
+
+    async def _mend(self) -> MendReport:
+        """Do what is safe about the cause; what was done is evidence. Where nobody can, that is said."""
+        wanted = self._fixes_wanted
+        try:
+            report = await once(
+                hands.MEND_CERTIFICATE,
+                self._target(),
+                summary=f"do what is safe about what keeps {self._hostname}",
+                retry=timeouts.WINDOWS[0],  # whoever asked waits for an answer
+                tenant=self._state.request.tenant,
+            )
+            self._note(*report.evidence)
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise asyncio.CancelledError from error
+            report = MendReport()
+            self._note_line("fix", f"not fixed: {words(error)}")
+        self._fixes_done = max(self._fixes_done, wanted)
+        return report
+
+    async def _mend_beside(self) -> None:
+        """While a step is under way, which goes on by itself once its way is free."""
+        report = await self._mend()
+        left = findings.errors(report.findings)
+        if report.evidence and self._phase in (Phase.ISSUING, Phase.RENEWING):
+            self._standstill = Standstill(cause=left[0], since=workflow.now()) if left else None
+        workflow.set_current_details(progress.markdown(self.status()))
+
+    async def _mend_and_look(self) -> None:
+        """Between steps; the look that follows tells whether it helped."""
+        report = await self._mend()
+        if self._phase is Phase.ACTIVE and report.renewal:
+            self._renewals_wanted += 1
+        elif self._phase is Phase.ACTIVE and report.issuing:
+            self._wake = Wake(reason="an issuance that was stuck goes on", at=workflow.now())
+        self._checks_wanted += 1
 
     # --- an active domain -----------------------------------------------------------------------------------------
 
@@ -634,12 +710,20 @@ class DomainOnboarding:
     async def _step(self, work: Coroutine[Any, Any, T]) -> T:
         """The work's result; where the domain is to end meanwhile, the work is cancelled and waited for."""
         task = asyncio.ensure_future(work)
+        mending: asyncio.Task[None] | None = None
         told = False  # not task.cancelling(): the SDK sets that back while it waits for a cancelled call to end
 
-        def something_to_do() -> bool:
-            return task.done() or (self._cancel and not told)
+        def to_be_mended() -> bool:
+            wished = self._fixes_wanted > self._fixes_done and self._phase in _MENDED_BESIDE
+            return wished and not self._cancel and not task.done() and (mending is None or mending.done())
 
-        while not task.done():
+        def over() -> bool:
+            return task.done() and (mending is None or mending.done())
+
+        def something_to_do() -> bool:
+            return over() or (self._cancel and not told) or to_be_mended()
+
+        while not over():
             try:
                 await workflow.wait_condition(something_to_do)
             except asyncio.CancelledError:
@@ -647,6 +731,13 @@ class DomainOnboarding:
             if self._cancel and not told:
                 told = True
                 task.cancel()
+                if mending is not None:
+                    mending.cancel()
+            elif to_be_mended():
+                mending = asyncio.ensure_future(self._mend_beside())
+        self._standstill = None
+        if mending is not None and not mending.cancelled():
+            mending.result()
         if self._cancel:
             if not task.cancelled():
                 task.exception()  # it is of no interest any more, and must count as seen
@@ -736,6 +827,7 @@ class DomainOnboarding:
             self._cancel
             or self._checks_wanted > self._checks_done
             or self._renewals_wanted > self._renewals_done
+            or self._fixes_wanted > self._fixes_done
             or self._wake is not None
         )
 
@@ -809,6 +901,16 @@ class DomainOnboarding:
         elif self._hindrance is None and was is not None and was.since is not None:
             lasted = (workflow.now() - was.since).total_seconds()
             self._note_line("surroundings", f"answer again after {lasted:.0f} s: {was.step}")
+        workflow.set_current_details(progress.markdown(self.status()))
+
+    def _hear_standstill(self, standstill: Standstill) -> None:
+        was, cause = self._standstill, standstill.cause
+        before = was.cause if was is not None else None
+        self._standstill = standstill if cause is not None else None
+        if cause is not None and (before is None or (before.code, before.subject) != (cause.code, cause.subject)):
+            self._note_line("nothing moves", f"{cause.code} {cause.subject}: {cause.problem}")
+        elif cause is None and before is not None:
+            self._note_line("it moves again", before.subject)
         workflow.set_current_details(progress.markdown(self.status()))
 
     def _attributes(self) -> tuple[tuple[str, Any], ...]:

@@ -31,6 +31,7 @@ with workflow.unsafe.imports_passed_through():
         IssuerQuestion,
         IssuerRequest,
         IssuerStatus,
+        MendReport,
         PlatformInspection,
         PlatformRequest,
         PreflightReport,
@@ -106,6 +107,13 @@ SEE_RENEWAL_THROUGH = Hand(
     late=findings.ISSUANCE_TIMED_OUT,
 )
 REMOVE_CERTIFICATE = Hand(name="remove_certificate", takes=CertificateTarget, gives=Cleanup, queue=queues.CLUSTER)
+MEND_CERTIFICATE = Hand(
+    name="mend_certificate",
+    takes=CertificateTarget,
+    gives=MendReport,
+    queue=queues.CLUSTER,
+    limit=timeouts.MENDING,
+)
 BIND_GATEWAY = Hand(name="bind_gateway", takes=CertificateTarget, gives=BindingResult, queue=queues.CLUSTER)
 UNBIND_GATEWAY = Hand(name="unbind_gateway", takes=CertificateTarget, gives=Cleanup, queue=queues.CLUSTER)
 VERIFY_EDGE = Hand(

@@ -34,6 +34,9 @@ ADDITIONS = timedelta(minutes=2)
 PROOF = timedelta(minutes=5)
 """Three Pods pull their images and the webhook gets its certificate; a canary is issued within seconds after."""
 
+MENDING = timedelta(minutes=1)
+"""Five looks of about a second, and as many small writes; a webhook that is away costs a look 15 s."""
+
 REVIEW = timedelta(minutes=30)
 """Thousands of Certificates in pages, and each of our edges once; the next review must not overtake it."""
 

@@ -11,10 +11,8 @@ import contextlib
 import copy
 import json
 import ssl
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -25,149 +23,39 @@ from kubernetes.aio.dynamic import DynamicClient
 from activities import diagnosis, kubernetes
 from activities import issuance as watching
 from activities.certificates import CertificateActivities
-from activities.diagnosis import CertificatePlace, DiagnosisSettings
 from activities.gateways import GatewayActivities
+from activities.snapshot import CertificatePlace, find_certificate
 from lab.accounts import service_account_kubeconfig
 from lab.api import MERGE_PATCH, ApiError, Json
 from lab.cluster import ACME_BLOCKED, GATEWAY_ADDRESSES, Lab
-from lifecycle import manifests, names
-from lifecycle.diagnosing import Action, Diagnosis, Remedy
-from lifecycle.domain import IssuerKind, IssuerRef, OnboardingRequest
-from lifecycle.findings import Finding
-from lifecycle.steps import CertificateTarget, IssuerRequest
+from lifecycle import names
+from lifecycle.blame import Action
+from lifecycle.domain import IssuerKind, IssuerRef
 from tests.activities import domains
+from tests.activities.ward import (
+    CERTIFICATES,
+    ISTIO,
+    NAMESPACE,
+    ZONE,
+    Ward,
+    asked,
+    gone,
+    having,
+    issuer,
+    opened,
+    place,
+    ready,
+    restored_request,
+    target,
+)
 
 pytestmark = pytest.mark.lab
-
-NAMESPACE = "istio-system"
-ZONE = "stuck.test"
-CERTIFICATES = f"/apis/cert-manager.io/v1/namespaces/{NAMESPACE}/certificates"
-ACME = f"/apis/acme.cert-manager.io/v1/namespaces/{NAMESPACE}"
-ISTIO = "networking.istio.io/v1"
-_LONGEST = 75.0
-
-
-class Ward:
-    """Domains that are ill, and who looks at them."""
-
-    def __init__(self, lab: Lab, cluster: DynamicClient, settings: DiagnosisSettings) -> None:
-        self.lab = lab
-        self.cluster = cluster
-        self.settings = settings
-        self.seconds: dict[str, float] = {}
-
-    async def look(self, place: CertificatePlace) -> Diagnosis:
-        return await diagnosis.diagnosed(self.cluster, place, self.settings)
-
-    async def until(self, place: CertificatePlace, code: str, state: str = "") -> tuple[Diagnosis, Finding]:
-        """The diagnosis whose cause has the code; how long it took from now is kept for the table."""
-        began = time.monotonic()
-        while True:
-            seen = await self.look(place)
-            if seen.cause is not None and seen.cause.code == code:
-                self.seconds[state or code] = time.monotonic() - began
-                assert not seen.healthy
-                assert seen.cause.fix
-                return seen, seen.cause
-            if time.monotonic() - began > _LONGEST:
-                told = [f"{one.code} {one.subject}: {one.problem}" for one in seen.findings]
-                pytest.fail(f"not {code} within {_LONGEST} s but {told or seen.summary}; {seen.chain}")
-            await asyncio.sleep(0.3)
-
-    async def healed(self, place: CertificatePlace) -> set[Action]:
-        """Do the remedies until nothing is wrong any more; returns what was done."""
-        began, done = time.monotonic(), set()
-        while True:
-            seen, mended = await diagnosis.mended(self.cluster, place, self.settings)
-            done |= {one.remedy.action for one in mended if one.done}
-            if seen.healthy:
-                return done
-            if time.monotonic() - began > _LONGEST:
-                told = [f"{one.code} {one.subject}: {one.problem}" for one in seen.findings]
-                pytest.fail(f"not healed within {_LONGEST} s: {told or seen.summary}; {seen.chain}")
-            await asyncio.sleep(0.5)
-
-    async def renewed(self, place: CertificatePlace) -> None:
-        """What a person does who has mended the cause of a failed order: ask for another one."""
-        remedy = Remedy(
-            action=Action.RENEW, kind="Certificate", namespace=place.namespace, name=place.name, words="by hand"
-        )
-        seen = await diagnosis.look(self.cluster, place, self.settings)
-        assert (await diagnosis.mend(self.cluster, remedy, seen)).done
 
 
 @pytest.fixture(scope="module")
 async def ward(issuing: Lab, admin: DynamicClient) -> AsyncIterator[Ward]:
-    issuing.dns.add_zone(ZONE)
-    edge = await domains.edge_settings(issuing)
-    made = Ward(issuing, admin, DiagnosisSettings(edge=edge, nameservers=(issuing.dns_address,)))
-    yield made
-    for state, seconds in made.seconds.items():
-        print(f"{state}: {seconds:.1f} s")
-
-
-def place(hostname: str) -> CertificatePlace:
-    return CertificatePlace(namespace=NAMESPACE, name=names.certificate_name(hostname), asked=hostname)
-
-
-def target(hostname: str, issuer: IssuerRef = domains.ISSUER) -> CertificateTarget:
-    request = OnboardingRequest(tenant="acme", hostnames=(hostname,), issuer=issuer, routes=domains.ROUTES)
-    return CertificateTarget(request=request)
-
-
-@contextlib.asynccontextmanager
-async def asked(
-    ward: Ward, hostname: str, issuer: IssuerRef = domains.ISSUER, *, here: bool = True
-) -> AsyncIterator[CertificatePlace]:
-    """A domain whose Certificate was applied, and whose name points to the gateway or elsewhere."""
-    certificates = CertificateActivities(ward.cluster)
-    wanted = target(hostname, issuer)
-    if hostname.endswith(ZONE):
-        ward.lab.dns.set(hostname, "A", GATEWAY_ADDRESSES if here else ("127.0.0.9",))
-    try:
-        applied = await domains.run(certificates.apply_certificate, wanted)
-        assert applied.findings == ()
-        yield place(hostname)
-    finally:
-        await domains.run(certificates.remove_certificate, wanted)
-
-
-async def gone(lab: Lab, path: str) -> None:
-    with contextlib.suppress(ApiError):
-        await lab.api.call("DELETE", path)
-
-
-@contextlib.asynccontextmanager
-async def having(lab: Lab, document: Json, path: str) -> AsyncIterator[Json]:
-    """An object that somebody else made, for as long as the block."""
-    yield await lab.apply_when_answered(document)
-    await gone(lab, path)
-
-
-async def issuer(ward: Ward, name: str, change: Any = None, *, kind: str = "ClusterIssuer") -> IssuerRef:
-    """A ClusterIssuer at the lab's CA, changed by `change`."""
-    ref = IssuerRef(name=name)
-    wanted = IssuerRequest(ref=ref, server=ward.lab.acme_directory, ca_bundle=ward.lab.acme_ca.read_text())
-    document = manifests.acme_issuer(wanted)
-    if change is not None:
-        change(document)
-    await ward.lab.apply_when_answered(document)
-    return ref
-
-
-async def ready(ward: Ward, name: str, *, other_than: str = "") -> Json:
-    """The ClusterIssuer once it has an account, another than before."""
-
-    def good(item: Json) -> bool:
-        status = item.get("status") or {}
-        conditions, account = status.get("conditions") or (), (status.get("acme") or {}).get("uri")
-        return (
-            item["metadata"]["name"] == name
-            and account not in (None, "", other_than)
-            and any((one["type"], one["status"]) == ("Ready", "True") for one in conditions)
-        )
-
-    return await ward.lab.until("/apis/cert-manager.io/v1/clusterissuers", good)
+    async with opened(issuing, admin) as made:
+        yield made
 
 
 # --- nothing is wrong -------------------------------------------------------------------------------------------------
@@ -239,7 +127,7 @@ async def dns_taken_away(ward: Ward, here: CertificatePlace) -> None:
 
 async def test_a_name_that_does_not_exist_is_told_with_the_record_to_set(ward: Ward) -> None:
     hostname = f"nowhere.{ZONE}"
-    found = await diagnosis.find_certificate(ward.cluster, hostname, ward.settings.gateway)
+    found = await find_certificate(ward.cluster, hostname, ward.settings.gateway)
     _, cause = await ward.until(found, "CW1101")
     assert cause.subject == hostname
     assert cause.fix == "Set " + " and ".join(f"{hostname} A {one}" for one in GATEWAY_ADDRESSES) + "."
@@ -356,20 +244,7 @@ async def deactivate(lab: Lab, account: str, pem: bytes) -> None:
 
 async def test_a_restored_request_in_the_way_is_told_and_its_removal_heals(ward: Ward) -> None:
     hostname = f"restored.{ZONE}"
-    name = names.certificate_name(hostname)
-    request = {
-        "apiVersion": "cert-manager.io/v1",
-        "kind": "CertificateRequest",
-        "metadata": {
-            "name": f"{name}-1",
-            "namespace": NAMESPACE,
-            "annotations": {
-                "cert-manager.io/certificate-name": name,
-                "cert-manager.io/certificate-revision": "1",
-            },
-        },
-        "spec": {"issuerRef": {"name": "gone", "kind": "ClusterIssuer"}, "request": csr(hostname)},
-    }
+    name, request = names.certificate_name(hostname), restored_request(hostname)
     path = f"/apis/cert-manager.io/v1/namespaces/{NAMESPACE}/certificaterequests/{name}-1"
     async with having(ward.lab, request, path), asked(ward, hostname) as here:
         seen, cause = await ward.until(here, "CW1309")
@@ -378,16 +253,6 @@ async def test_a_restored_request_in_the_way_is_told_and_its_removal_heals(ward:
         assert (seen.remedy.action, seen.remedy.renew) == (Action.DELETE, True)
         done = await ward.healed(here)
         assert Action.DELETE in done
-
-
-def csr(hostname: str) -> str:
-    from cryptography import x509
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(hostname)]), critical=False)
-    signed = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
-    return base64.b64encode(signed.public_bytes(serialization.Encoding.PEM)).decode()
 
 
 async def test_a_request_that_nobody_approves_is_told(ward: Ward) -> None:
@@ -539,6 +404,20 @@ async def test_a_solver_whose_service_lost_its_pod_is_told_and_a_new_challenge_h
         assert Action.DELETE in await ward.healed(here)
 
 
+async def test_a_solver_pod_that_was_killed_is_told_and_a_new_challenge_heals(ward: Ward) -> None:
+    async with asked(ward, f"killed.{ZONE}") as here:
+        await ward.until(here, "CW1355", "")
+        pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
+        for pod in (await ward.lab.api.call("GET", pods))["items"]:
+            if pod["metadata"]["name"].startswith("cm-acme-http-solver"):
+                await ward.lab.api.call("DELETE", f"{pods}/{pod['metadata']['name']}")
+        seen, cause = await ward.until(here, "CW1354", "CW1354 Pod killed")
+        assert cause.subject.startswith(f"Challenge {NAMESPACE}/{here.name}")
+        assert seen.remedy is not None
+        assert seen.remedy.action is Action.DELETE
+        assert Action.DELETE in await ward.healed(here)
+
+
 async def test_a_cluster_that_refuses_the_solver_is_told_in_its_words(ward: Ward) -> None:
     quota = {
         "apiVersion": "v1",
@@ -662,7 +541,7 @@ async def test_a_secret_that_the_gateway_cannot_see_is_told_by_its_certificate(w
         having(ward.lab, certificate, f"{base}/certificates/apart"),
         having(ward.lab, gateway, f"/apis/{ISTIO}/namespaces/default/gateways/apart"),
     ):
-        found = await diagnosis.find_certificate(ward.cluster, hostname, ward.settings.gateway)
+        found = await find_certificate(ward.cluster, hostname, ward.settings.gateway)
         assert (found.namespace, found.name) == ("default", "apart")
         _, cause = await ward.until(found, "CW1408")
         assert cause.subject == "Certificate default/apart"

@@ -139,6 +139,16 @@ async def test_a_namespace_that_is_not_there_is_a_finding(issuers: IssuerActivit
     assert [finding.code for finding in status.findings] == ["CW1803"]
 
 
+async def test_a_cluster_without_cert_manager_is_told(
+    issuers: IssuerActivities, request_: IssuerRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lab has it: so another group is asked for, which the API server knows as little."""
+    monkeypatch.setattr("activities.issuers._CERT_MANAGER", "cert-manager.example/v1")
+    status = await applied(issuers, request_)
+    assert [finding.code for finding in status.findings] == ["CW1015"]
+    assert "certwright platform install" in status.findings[0].fix
+
+
 async def test_a_missing_permission_is_named(lab: Lab, request_: IssuerRequest) -> None:
     await lab.apply(
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nobody-h2", "namespace": "default"}}

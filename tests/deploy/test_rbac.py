@@ -19,6 +19,7 @@ from lifecycle.additions import addition_permissions
 from lifecycle.platform import (
     Permission,
     backup_permissions,
+    diagnosis_permissions,
     gateway_api_permissions,
     installation_permissions,
     proof_permissions,
@@ -31,7 +32,11 @@ DOCUMENTS: list[dict[str, Any]] = list(yaml.safe_load_all(RBAC.read_text()))
 
 Right = tuple[str, str, str, str]
 
-REQUIRED = (*required_permissions("istio-system"), *gateway_api_permissions("istio-system"))
+REQUIRED = (
+    *required_permissions("istio-system"),
+    *gateway_api_permissions("istio-system"),
+    *diagnosis_permissions("istio-system"),
+)
 INSTALLER = (
     *REQUIRED,
     *proof_permissions("cert-manager"),

@@ -20,6 +20,7 @@ _ORDER = (
     "test_shapes",
     "test_issuers",
     "test_certificates",
+    "test_stuck",
     "test_broken_surroundings",
     "test_histories",
 )

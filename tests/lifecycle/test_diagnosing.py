@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from lifecycle import findings
+from lifecycle.blame import Action
+from lifecycle.caa import CaaClimb, CaaLevel, CaaRecord
+from lifecycle.chain import LinkState
 from lifecycle.challenge_path import Ending, PathAnswer
 from lifecycle.delegation import Delegation, DnsChallenge, DnsSolver, DynamicUpdates
-from lifecycle.diagnosing import RULES, Action, Diagnosis, LinkState, diagnose
+from lifecycle.diagnosing import RULES, Diagnosis, diagnose
 from lifecycle.domain import GatewayKind, TlsMode, TlsSettings, TlsVersion
 from lifecycle.platform import Permission, permission_finding
 from lifecycle.routing import DnsAnswer, Lookup
@@ -337,6 +340,80 @@ def test_what_port_80_answers_is_the_cause_where_it_is_in_the_way(status: int, c
     assert codes(diagnose(solving(path=(answer,))))[0] == code
 
 
+def test_an_error_of_the_gateway_is_told_by_the_route_that_takes_the_path() -> None:
+    entry = {"match": [{"uri": {"prefix": "/.well-known/"}}], "route": [{"destination": {"host": "nobody"}}]}
+    theirs = made("theirs", spec={"hosts": [HOSTNAME], "http": [entry]})
+    catching = made("all", spec={"hosts": [HOSTNAME], "http": [{**entry, "match": [{"uri": {"prefix": "/"}}]}]})
+    answer = PathAnswer(hostname=HOSTNAME, address=GATEWAY[0], ending=Ending.ANSWERED, status=503)
+    found = diagnose(solving(routes=(catching, theirs, route()), path=(answer,)))
+    assert [(one.code, one.subject) for one in found.findings[:2]] == [("CW1319", "VirtualService istio-system/theirs")]
+    assert codes(diagnose(solving(routes=(catching, route()), path=(answer,))))[0] == "CW1319"
+
+
+BY_ROUTES = {"http01": {"gatewayHTTPRoute": {"parentRefs": [{"name": "edge"}]}}}
+
+
+def http_route(*conditions: Json) -> Json:
+    """cert-manager's own, of the challenge."""
+    parents = [{"parentRef": {"name": "edge"}, "conditions": list(conditions)}]
+    spec = {"parentRefs": [{"name": "edge"}]}
+    return made("cm-acme", owner=challenge(), spec=spec, status={"parents": parents})
+
+
+@pytest.mark.parametrize(
+    ("route_", "missing", "subject"),
+    [
+        (http_route(), frozenset({"istio-system/edge"}), "Gateway istio-system/edge"),
+        (
+            http_route(condition("Accepted", "False", "hostname does not match", "NoMatchingListenerHostname")),
+            frozenset[str](),
+            "HTTPRoute istio-system/cm-acme",
+        ),
+        (http_route(condition("Accepted", "True")), frozenset[str](), HOSTNAME),
+    ],
+)
+def test_a_solvers_http_route_is_followed_to_its_gateway(route_: Json, missing: frozenset[str], subject: str) -> None:
+    one = challenge(reason="wrong status code '404'", spec={"solver": BY_ROUTES})
+    found = diagnose(solving(challenges=(one,), routes=(), http_routes=(route_,), parents_missing=missing))
+    assert found.cause is not None
+    assert (found.cause.code, found.cause.subject) == ("CW1304" if subject == HOSTNAME else "CW1355", subject)
+
+
+# --- CAA --------------------------------------------------------------------------------------------------------------
+
+ACME_ISSUER = {**ISSUER, "spec": {"acme": {"server": "https://acme-v02.api.letsencrypt.org/directory"}}}
+
+
+def caa(value: str) -> CaaClimb:
+    level = CaaLevel(
+        name="example.com", lookup=Lookup.ANSWERED, records=(CaaRecord(flags=0, tag="issue", value=value),)
+    )
+    return CaaClimb(hostname=HOSTNAME, levels=(level,))
+
+
+def test_a_caa_record_that_denies_is_the_cause_with_the_record_to_add() -> None:
+    found = diagnose(issuing(issuer=ACME_ISSUER, caa=(caa("other.example"),), challenges=(challenge(ago=2),)))
+    assert found.cause is not None
+    assert (found.cause.code, found.cause.subject) == ("CW1305", HOSTNAME)
+    assert found.cause.fix == 'Add example.com CAA 0 issue "letsencrypt.org".'
+    assert codes(diagnose(issuing(issuer=ACME_ISSUER, caa=(caa("letsencrypt.org"),), orders=(ORDER,)))) == []
+
+
+def test_the_records_are_told_once_and_not_in_the_cas_words_too() -> None:
+    refused = challenge("invalid", "urn:ietf:params:acme:error:caa: CAA record forbids")
+    found = diagnose(issuing(issuer=ACME_ISSUER, caa=(caa("other.example"),), challenges=(refused,)))
+    assert [one.fix for one in found.findings if one.subject == HOSTNAME] == [
+        'Add example.com CAA 0 issue "letsencrypt.org".'
+    ]
+
+
+def test_a_certificate_that_is_there_meets_the_records_at_its_renewal() -> None:
+    found = diagnose(seen(certificate=READY, issuer=ACME_ISSUER, caa=(caa("other.example"),), secret_seen=False))
+    assert found.healthy
+    assert [(one.code, one.severity) for one in found.findings] == [("CW1305", findings.Severity.WARNING)]
+    assert found.findings[0].problem.startswith("At the next renewal the CA will refuse.")
+
+
 def test_a_redirect_is_told_by_the_gateway_that_makes_it() -> None:
     server = {"port": {"number": 80}, "hosts": ["*.example.com"], "tls": {"httpsRedirect": True}}
     gateway = made("theirs", spec={"selector": {"istio": "ingressgateway"}, "servers": [server]})
@@ -430,6 +507,8 @@ ENDED = made("shop-1-77", owner=REQUEST, status={"state": "invalid", "url": "htt
         ({"orders": (ENDED,), "challenges": (deleted(),)}, Action.RELEASE),
         ({"orders": (), "requests": (), "challenges": (deleted(),)}, Action.RELEASE),
         ({"challenges": (deleted(),)}, None),
+        ({"orders": (), "requests": (), "challenges": (deleted(),), "orders_seen": False}, None),
+        ({"orders": (ENDED,), "challenges": (deleted(),), "solver_seen": False}, None),
         ({"orders": (ENDED,), "challenges": (deleted(),), "solver_pods": (ready_pod(challenge()),)}, None),
     ],
 )

@@ -30,6 +30,7 @@ from lifecycle.steps import (
     IssuanceResult,
     IssuerQuestion,
     IssuerRequest,
+    MendReport,
     PlatformInspection,
     PlatformRequest,
     PlatformVerdict,
@@ -39,6 +40,7 @@ from lifecycle.steps import (
     Reservation,
     ReservationResult,
     RestoreRequest,
+    Standstill,
     Wake,
 )
 from tests.workflows.conftest import development_server
@@ -176,6 +178,25 @@ async def domain_cancelled_while_it_is_issued(stage: Stage) -> None:
     await stage.handle.result()
 
 
+async def domain_mended_while_it_is_issued(stage: Stage) -> None:
+    stage.world.script["issue_certificate"] = [hang]
+    await stage.onboard()
+    await until(lambda: "issue_certificate" in stage.world.calls)
+    cause = findings.CHALLENGE_NOT_ROUTED.found(subject="VirtualService", problem="It is not there.", fix="Make it.")
+    await stage.handle.signal(DomainOnboarding.stands, Standstill(cause=cause, since=await stage.world.now()))
+    await stage.handle.execute_update(DomainOnboarding.fix, _TENANT)
+    await stage.handle.execute_update(DomainOnboarding.cancel_request, _TENANT)
+    await stage.handle.result()
+
+
+async def domain_mended_and_renewed(stage: Stage) -> None:
+    await stage.onboard()
+    await stage.seen(active)
+    stage.world.script["mend_certificate"] = [MendReport(renewal=True)]
+    await stage.handle.execute_update(DomainOnboarding.fix, _TENANT)
+    await stage.seen(lambda status: active(status) and status.renewals == 1)
+
+
 async def domain_retired(stage: Stage) -> None:
     await stage.onboard()
     await stage.seen(active)
@@ -289,6 +310,8 @@ SCENES: tuple[Callable[[Stage], Awaitable[None]], ...] = (
     domain_bound_at_the_second_try,
     domain_with_broken_surroundings,
     domain_cancelled_while_it_is_issued,
+    domain_mended_while_it_is_issued,
+    domain_mended_and_renewed,
     domain_retired,
     domain_renewed,
     domain_not_renewed_and_stale,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from lifecycle import findings
-from lifecycle.domain import Rehearsal
+from lifecycle.domain import Observation, Rehearsal
 from lifecycle.steps import (
     ChangeKind,
     IssuerStatus,
+    MendReport,
     ObjectChange,
     PlatformInspection,
     PlatformVerdict,
@@ -174,6 +177,64 @@ async def test_a_domain_from_request_to_retirement(run: Run, world: World, hostn
     assert "--again" in err
     code, out, err = await run("onboard", hostname, *ROUTE, "--again")
     assert code == 0
+
+
+async def test_remedies_are_the_domains_own_to_do_without_a_cluster_of_the_callers(
+    run: Run, world: World, hostname: str
+) -> None:
+    assert (await run("onboard", hostname, *ROUTE, "--wait"))[0] == 0
+    line = Observation(at=datetime(2027, 1, 1, tzinfo=UTC), step="fix", detail="fixed: apply the route")
+    world.script["mend_certificate"] = [MendReport(evidence=(line,))]
+    code, out, err = await run("diagnose", hostname, "--fix", HOME="/nowhere")
+    assert code == 0, err
+    assert out.startswith("fixed: apply the route\n")
+    code, out, _ = await run("diagnose", hostname, "--fix", "--json", HOME="/nowhere")
+    told = json.loads(out)
+    assert (code, told["diagnosis"], told["domain"]["phase"]) == (0, None, "active")
+    assert [one["detail"] for one in told["recorded"]] == ["nothing to do: nothing is wrong"]
+    calls = world.calls.count("mend_certificate")
+    for arguments in ((hostname, "--fix", "--direct"), (f"no-{hostname}", "--fix"), (hostname,)):
+        code, _, err = await run("diagnose", *arguments, HOME="/nowhere")
+        assert code == 1
+        assert "name a kubeconfig" in err
+    assert world.calls.count("mend_certificate") == calls == 2
+    assert (await run("cancel", hostname, "--yes"))[0] == 0
+
+
+async def test_a_watched_domain_is_shown_as_it_becomes(
+    run: Run, world: World, server: WorkflowEnvironment, hostname: str
+) -> None:
+    """On a terminal, where each state takes the place of the one before."""
+    assert (await run("onboard", hostname, *ROUTE, "--wait"))[0] == 0
+    master, slave = os.openpty()
+    address = server.client.service_client.config.target_host
+    terminal = {"PATH": "", "TERM": "xterm", "COLUMNS": "160", "LINES": "60", "TEMPORAL_ADDRESS": address}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "starter.cli", "status", hostname, "--watch"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=slave,
+        stderr=slave,
+        env=terminal,
+    )
+    os.close(slave)
+    shown, ended = b"", False
+    try:
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    shown += await asyncio.to_thread(os.read, master, 65536)
+                except OSError:  # its end of the terminal is closed
+                    break
+                if b"active" in shown and not ended:
+                    ended = (await run("cancel", hostname, "--yes"))[0] == 0
+            assert await process.wait() == 0
+    finally:
+        os.close(master)
+        if process.returncode is None:
+            process.kill()
+    assert ended
+    assert b"retired" in shown
+    assert b"\x1b[2K" in shown  # lines of the former state were cleared
 
 
 async def test_an_unknown_domain_ends_with_1(run: Run, world: World, hostname: str) -> None:

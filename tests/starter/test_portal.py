@@ -201,6 +201,7 @@ OPERATIONS = [
     ("GET", "/v1/domains/{}", "/v1/domains/{hostname}"),
     ("DELETE", "/v1/domains/{}", "/v1/domains/{hostname}"),
     ("POST", "/v1/domains/{}/check", "/v1/domains/{hostname}/check"),
+    ("POST", "/v1/domains/{}/fix", "/v1/domains/{hostname}/fix"),
     ("POST", "/v1/domains/{}/renew", "/v1/domains/{hostname}/renew"),
 ]
 
@@ -340,6 +341,9 @@ async def test_what_the_customer_must_do_is_said_and_a_check_looks_again(
     world.script["check_preflight"] = []
     await door.call("POST", f"/v1/domains/{hostname}/check")
     await seen(world.environment.client, domain_id(hostname), lambda status: status.phase is Phase.ACTIVE)
+    fixed = await door.call("POST", f"/v1/domains/{hostname}/fix")
+    evidence = described(fixed, "post", "/v1/domains/{hostname}/fix")["evidence"]
+    assert [line["detail"] for line in evidence if line["step"] == "fix"] == ["nothing to do: nothing is wrong"]
     renewed = await door.call("POST", f"/v1/domains/{hostname}/renew")
     assert described(renewed, "post", "/v1/domains/{hostname}/renew")["renewals"] == 1
 

@@ -155,6 +155,7 @@ async def test_a_domain_with_a_taken_name_is_refused_and_ends(world: World) -> N
     assert refused.value.cause.type == queues.HOSTNAME_TAKEN
     ended = await client.get_workflow_handle_for(DomainOnboarding.run, workflow_id).result()
     assert Phase.REFUSED is ended.phase
+    assert [findings.HOSTNAME_NOT_AVAILABLE.code] == [one.code for one in ended.findings]
     assert world.calls == ["reserve_names"]
 
 
