@@ -1,8 +1,8 @@
 """What does the edge really serve? Every address of the gateway, for every name, as a client would see it.
 
 Addresses come from the gateway's Service, and only public ones are dialled unless the operator lists a network, so
-that nobody turns the probe against internal addresses. Where the names point is asked on request. Left out: whether what was seen is right (`lifecycle.edge`),
-and what to do about a difference.
+that nobody turns the probe against internal addresses. Where the names point is asked too where that is wished for.
+Left out: whether what was seen is right (`lifecycle.edge`), and what to do about a difference.
 """
 
 from __future__ import annotations
@@ -102,9 +102,7 @@ class EdgeActivities:
 
     async def _with_routing(self, request: OnboardingRequest, look: Look) -> EdgeReport:
         settings = self._settings
-        asked = lookups.ask_all(
-            request.hostnames, settings.nameservers, settings.dns_timeout, may_dial=settings.allows
-        )
+        asked = lookups.ask_all(request.hostnames, settings.nameservers, settings.dns_timeout, may_dial=settings.allows)
         report, answers = await asyncio.gather(self.verify(request, look), asked)
         addresses = tuple(dict.fromkeys(one.address for one in report.served))
         if not addresses:

@@ -31,10 +31,11 @@ from temporalio.client import Client
 
 from activities.temporal import leave
 from lab.binaries import BuildError, abandon, prepare
-from lab.cli import may_be_replaced
+from lab.cli import VARIABLE, may_be_replaced
 from lab.cluster import GATEWAY_ADDRESSES, LabError
 from lab.processes import alive
 from lab.stage import PROGRAMS, CommandError, Stage, run_stage
+from lab.tour import printed, tour, write_environment
 from lab.view import Fact, Steps, evidence_table
 from lab.witness import Traffic, secret_fingerprint
 from lifecycle import names
@@ -429,6 +430,8 @@ async def _main(directory: Path, console: Console, *, stay: bool) -> int:
         async with _played(directory, console, story) as (stage, steps):
             good = _conclude(console, story, steps)
             if stay:
+                variables = {**stage.shell, VARIABLE: str(stage.lab.directory)}
+                write_environment(directory / "env", variables, stage.lab.programs.binaries)
                 _write(state, _addresses(stage))
                 await _until_stopped(stage, stop)
     except asyncio.CancelledError:
@@ -462,6 +465,7 @@ def _addresses(stage: Stage) -> dict[str, Any]:
         "tokens": str(stage.directory / "keys" / "portal-tokens.json"),
         "kubeconfig": str(stage.lab.kubeconfig),
         "lab": str(stage.lab.directory),
+        "environment": str(stage.directory / "env"),
     }
 
 
@@ -509,10 +513,7 @@ def up(directory: Path) -> int:
     print()
     for name, value in facts.items():
         print(f"{name.replace('_', ' '):22} {value}")
-    print(f"\nask the product:       TEMPORAL_ADDRESS={facts['temporal_address']} .venv/bin/certwright status")
-    print(f"look around:           .venv/bin/certwright-lab --dir {facts['lab']} exec -- kubectl get pods -A")
-    print(f"break something:       .venv/bin/certwright-lab --dir {facts['lab']} fault freeze pebble")
-    print("end it:                make down")
+    print(printed(tour(hostname=HOSTNAME, environment=Path(facts["environment"]), directory=directory)))
     return 0
 
 

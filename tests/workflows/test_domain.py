@@ -485,7 +485,7 @@ async def test_check_now_tells_an_active_domains_customer_which_record_is_gone(w
     ]
     looks = world.calls.count("verify_edge")
     status = await handle.execute_update(DomainOnboarding.check_now, "acme")
-    assert (Phase.ACTIVE, ServingStatus.SERVED) == (status.phase, status.serving)
+    assert (status.phase, status.serving) == (Phase.ACTIVE, ServingStatus.SERVED)
     assert RoutingStatus.MISSING is status.routing
     assert status.findings == NOT_POINTED.findings
     assert status.action_required == NOT_POINTED.action_required
