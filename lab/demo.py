@@ -15,7 +15,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -36,7 +35,7 @@ from lab.cluster import GATEWAY_ADDRESSES, LabError
 from lab.processes import alive
 from lab.stage import PROGRAMS, CommandError, Stage, run_stage
 from lab.tour import printed, tour, write_environment
-from lab.view import Fact, Steps, evidence_table
+from lab.view import Fact, Steps, evidence_table, picture
 from lab.witness import Traffic, secret_fingerprint
 from lifecycle import names
 
@@ -404,9 +403,7 @@ def _conclude(console: Console, story: Story, steps: Steps) -> bool:
         }
         Path(path).write_text(json.dumps(document, indent=2) + "\n")
     if path := os.environ.get("DEMO_SVG"):
-        picture = console.export_svg(title="make demo")
-        # a picture that fetches a font shows nothing where it may not
-        Path(path).write_text(re.sub(r"@font-face \{.*?\}\n", "", picture, flags=re.DOTALL))
+        Path(path).write_text(picture(console, "make demo"))
     return not wrong
 
 
@@ -442,7 +439,8 @@ async def _main(directory: Path, console: Console, *, stay: bool) -> int:
         console.print(f"The logs are in {directory}.", markup=False)
         return 1
     finally:
-        state.unlink(missing_ok=True)
+        for path in (state, directory / "env"):
+            path.unlink(missing_ok=True)
     return 0 if good else 1
 
 
