@@ -64,7 +64,7 @@ HOURS = 24
 ELSEWHERE = "127.0.0.3"
 """An address of this machine that is not the gateway's, where somebody else's web server answers."""
 
-OURS, ALONE = "certwright", "cert-manager alone"
+OURS, ALONE = "Certwright", "cert-manager alone"
 _NAMESPACE = "istio-system"
 _CERTIFICATES = f"/apis/cert-manager.io/v1/namespaces/{_NAMESPACE}/certificates"
 _SETTLE_SECONDS = 3.0
@@ -127,7 +127,7 @@ class Counted:
 
 def hostname(who: str, wrong: Wrong | None) -> str:
     """The name that is asked for."""
-    return f"{who.split('-')[0]}-{wrong.value if wrong else 'right'}.{ZONE}"
+    return f"{'ours' if who == OURS else 'alone'}-{wrong.value if wrong else 'right'}.{ZONE}"
 
 
 # --- the lab ----------------------------------------------------------------------------------------------------------
@@ -510,13 +510,14 @@ def told(counted: list[Counted]) -> str:
     ours, theirs = (sum(one.orders for one in counted if one.who == who) for who in (OURS, ALONE))
     failed_ours, failed_theirs = (sum(one.validations for one in counted if one.who == who) for who in (OURS, ALONE))
     held = alone[Wrong.ELSEWHERE]
-    every = held.watched / max(held.self_checks - 1, 1)
     hours = ", ".join(map(str, alone[Wrong.SPLIT].attempts))
     lines += [
         "",
-        f"Together: {ours} Orders to {theirs}, {failed_ours} failed validations to {failed_theirs}. cert-manager's",
-        f"attempts where its self-check passes came at the hours {hours} (its back-off is 1, 2, 4, 8, 16 h). Where it",
-        f"does not, one Order stays open, and whoever has the address is asked by HTTP every {every:.0f} s.",
+        f"Together: {ours} Orders to {theirs}, {failed_ours} failed validations to {failed_theirs}. Where cert-manager's "
+        "self-check passes, its",
+        f"attempts came at the hours {hours}, by its back-off of 1, 2, 4, 8, 16 h. Where it does not pass, one Order",
+        "stays open, and whoever has the address is asked by HTTP for as long: "
+        f"{held.self_checks} times in {held.watched:.0f} s.",
         "What the CA alone is told nobody can see: where every resolver and the zone's own servers say that a name is",
         "right, an order is made, and a CA that is told otherwise refuses it.",
     ]

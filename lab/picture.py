@@ -94,7 +94,7 @@ def _watched(environment: Path, *command: str) -> Iterator[str]:
             if select.select([ours], [], [], 0.3)[0]:
                 seen += os.read(ours, 65536).decode(errors="replace")
             elif seen.strip():
-                yield seen.rpartition(_CLEAR)[2]
+                yield seen.rpartition(_CLEAR)[2].replace("\r\n", "\n")
                 seen = ""
     finally:
         process.terminate()
@@ -104,11 +104,12 @@ def _watched(environment: Path, *command: str) -> Iterator[str]:
 
 def drawn(screens: tuple[Screen, ...]) -> str:
     """The screens below each other, as an SVG."""
-    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, highlight=False)
     for number, screen in enumerate(screens):
         if number:
-            console.print(Rule(f"{screen.seconds:.0f} s later", style="dim", align="left"))
-        console.print(Text.from_ansi(screen.text.strip("\r\n").replace("\r\n", "\n")))
+            console.print()
+            console.print(Rule(Text(f"after {screen.seconds:.0f} s"), style="dim", align="left"))
+        console.print(Text.from_ansi(screen.text.strip("\n")))
     return picture(console, f"certwright status {HOSTNAME} --watch")
 
 
