@@ -464,10 +464,10 @@ async def certwright(seen: Ground) -> list[Counted]:
 
 
 async def _rested(client: Client, workflow_id: str) -> None:
-    """Until a workflow does nothing: an issuance takes real time, and a call that skips time has half a minute of it."""
+    """Until a workflow does nothing: an issuance takes real time, and a call that skips time has half a minute."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LONGEST_SECONDS):
-            while await busy(client, workflow_id):
+            while await busy(client, workflow_id):  # noqa: ASYNC110 - a history is no event
                 await asyncio.sleep(0.2)
 
 
