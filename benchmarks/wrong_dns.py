@@ -577,7 +577,9 @@ def told(counted: list[Counted], at_the_ca: dict[str, int]) -> str:
         return f"{ours} to {theirs}"
 
     made = sum(one.orders for one in counted)
-    differs = f" ({made} Orders were seen in the cluster)" if sum(at_the_ca.values()) != made else ""
+    # seen in its log: "optimistic locking" on the Order, and a second order in the CA's log in the same second
+    again = f" (of {made} Orders: where its write of an Order meets a conflict, cert-manager orders anew)"
+    differs = again if sum(at_the_ca.values()) > made else ""
     words = (
         f"Of what can be seen before: Orders {both(lambda one: one.orders)}, failed validations "
         f"{both(lambda one: one.validations)}. Where cert-manager's self-check passes, its attempts came at the hours "
