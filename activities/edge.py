@@ -1,8 +1,8 @@
 """What does the edge really serve? Every address of the gateway, for every name, as a client would see it.
 
 Addresses come from the gateway's Service, and only public ones are dialled unless the operator lists a network, so
-that nobody turns the probe against internal addresses. Left out: whether what was seen is right (`lifecycle.edge`),
-and what to do about a difference.
+that nobody turns the probe against internal addresses. Where the names point is asked too where that is wished for.
+Left out: whether what was seen is right (`lifecycle.edge`), and what to do about a difference.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import httpx
 from kubernetes.aio.dynamic import DynamicClient
 from temporalio import activity
 
+from activities import lookups
 from activities.attended import attended
 from activities.gateways import gateway_addresses, read_client_ca
 from activities.issuance import read_secret, secret_missing
@@ -30,6 +31,7 @@ from lifecycle import client_ca, edge, findings, names, x509
 from lifecycle.diagnosis import said
 from lifecycle.domain import OnboardingRequest, Route, TlsMode
 from lifecycle.edge import Attempt, EdgeEvidence, Met, RouteAnswer, Trial
+from lifecycle.routing import routing_verdict
 from lifecycle.steps import CertificateTarget, EdgeReport
 
 _CATCH_UP_SECONDS = 15.0
@@ -48,7 +50,10 @@ class EdgeSettings:
         roots_pem: the roots that a served chain must lead to.
         allowed_networks: CIDRs that may be dialled although they are not public.
         timeout_seconds: for one connection or request.
-        nameservers: "ip:port" that know a load balancer given by its name; empty for the system's.
+        nameservers: "ip:port" that customers' names, and a load balancer given by its name, are asked of; empty for
+            the system's.
+        dns_timeout: seconds for one question to them.
+        cname_target: a name of ours that customers may alias theirs to; empty where they set addresses.
         client_certificate, client_key: PEM files of a client that gateways which ask for one know, or None: then their
             routes are not asked, and the evidence says so.
     """
@@ -59,6 +64,8 @@ class EdgeSettings:
     allowed_networks: tuple[str, ...] = ()
     timeout_seconds: float = 5.0
     nameservers: tuple[str, ...] = ()
+    dns_timeout: float = 3.0
+    cname_target: str = ""
     client_certificate: Path | None = None
     client_key: Path | None = None
 
@@ -86,11 +93,24 @@ class EdgeActivities:
     async def verify_edge(self, target: CertificateTarget) -> EdgeReport:
         """Whether every address serves the Secret's certificate, redirects HTTP and answers each route.
 
-        Looks again for up to 15 s while the gateway catches up. Raises ApplicationError where the cluster cannot be
-        read.
+        Looks again for up to 15 s while the gateway catches up. Where it is asked for, the DNS is asked at the same
+        time. Raises ApplicationError where the cluster cannot be read.
         """
         look = Look()
-        return await attended(self.verify(target.request, look), lambda: look.words)
+        work = self._with_routing if target.with_routing else self.verify
+        return await attended(work(target.request, look), lambda: look.words)
+
+    async def _with_routing(self, request: OnboardingRequest, look: Look) -> EdgeReport:
+        settings = self._settings
+        asked = lookups.ask_all(request.hostnames, settings.nameservers, settings.dns_timeout, may_dial=settings.allows)
+        report, answers = await asyncio.gather(self.verify(request, look), asked)
+        addresses = tuple(dict.fromkeys(one.address for one in report.served))
+        if not addresses:
+            return report  # there is nothing to compare with, which the report says
+        verdict = routing_verdict(answers, addresses, settings.cname_target)
+        return dataclasses.replace(
+            report, routing=verdict.status, action_required=verdict.action_required, routing_findings=verdict.findings
+        )
 
     async def verify(self, request: OnboardingRequest, look: Look) -> EdgeReport:
         """As `verify_edge`; `look` is told what is waited for."""

@@ -21,6 +21,9 @@ from lifecycle.routing import DNS_PORT, KNOWN, DnsAnswer
 MOST_SERVERS = 4
 """Of a zone's own servers: that many show whether they agree, and a zone may name as many as it likes."""
 
+_AUTHORITIES_SECONDS = 12.0
+"""For finding and asking the zones' own servers: what they add is not worth the rest of a look's time."""
+
 
 async def ask(hostnames: Iterable[str], nameservers: Iterable[str], timeout: float) -> tuple[DnsAnswer, ...]:
     """Every name server's answers about every name, in their order. Raises ValueError as `resolvers`.
@@ -45,6 +48,30 @@ async def ask(hostnames: Iterable[str], nameservers: Iterable[str], timeout: flo
             )
         )
     )
+
+
+async def ask_all(
+    hostnames: tuple[str, ...],
+    nameservers: Iterable[str],
+    timeout: float,
+    *,
+    may_dial: Callable[[str], bool],
+    port: int = DNS_PORT,
+) -> tuple[DnsAnswer, ...]:
+    """The resolvers' answers, and those of the zones' own servers where these come in time.
+
+    `timeout` in seconds for one question. Raises ValueError as `resolvers`.
+    """
+
+    async def own() -> tuple[DnsAnswer, ...]:
+        try:
+            async with asyncio.timeout(_AUTHORITIES_SECONDS):
+                return await ask_authorities(hostnames, nameservers, timeout, may_dial=may_dial, port=port)
+        except TimeoutError:
+            return ()
+
+    told, authoritative = await asyncio.gather(ask(hostnames, nameservers, timeout), own())
+    return (*told, *authoritative)
 
 
 async def ask_authorities(

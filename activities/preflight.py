@@ -42,9 +42,6 @@ T = TypeVar("T")
 
 _ACME = "acme.cert-manager.io/v1"
 
-_AUTHORITIES_SECONDS = 12.0
-"""For finding and asking the zones' own servers: what they add is not worth the rest of the look's time."""
-
 PERMISSIONS_SECONDS = 10.0
 """Having all permissions is believed for so long: some dozen questions for each look would be the most of its work."""
 
@@ -215,24 +212,13 @@ class PreflightActivities:
 
     async def _answers(self, hostnames: tuple[str, ...]) -> tuple[DnsAnswer, ...]:
         settings = self._settings
-        told, own = await asyncio.gather(
-            lookups.ask(hostnames, settings.nameservers, settings.timeout_seconds), self._authorities(hostnames)
+        return await lookups.ask_all(
+            hostnames,
+            settings.nameservers,
+            settings.timeout_seconds,
+            may_dial=settings.may_dial,
+            port=settings.authority_port,
         )
-        return (*told, *own)
-
-    async def _authorities(self, hostnames: tuple[str, ...]) -> tuple[DnsAnswer, ...]:
-        settings = self._settings
-        try:
-            async with asyncio.timeout(_AUTHORITIES_SECONDS):
-                return await lookups.ask_authorities(
-                    hostnames,
-                    settings.nameservers,
-                    settings.timeout_seconds,
-                    may_dial=settings.may_dial,
-                    port=settings.authority_port,
-                )
-        except TimeoutError:
-            return ()
 
     async def _path(self, acme: Acme, addresses: tuple[str, ...]) -> tuple[PathAnswer, ...]:
         settings = self._settings

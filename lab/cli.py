@@ -1,9 +1,9 @@
 """`certwright-lab`, or `python -m lab`: one lab in a directory, started, looked at, broken and ended from a shell.
 
 `up` leaves a server process behind that owns the whole lab; what it needs to be found again is in the lab's directory
-(`lab.directory`), and so is the socket that takes faults (`lab.control`). Without --dir the lab is the one that runs
-in `.lab`, else the demo's in `.demo/lab`. Exit codes: 0 done, 1 the lab is not as asked for, 2 bad arguments, 130
-interrupted.
+(`lab.directory`), and so is the socket that takes faults (`lab.control`). Without --dir the lab is LAB_DIR's, else the
+one that runs in `.lab`, else the demo's in `.demo/lab`. Exit codes: 0 done, 1 the lab is not as asked for, 2 bad
+arguments, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ from lab.dns import FaultKind
 from lab.loadbalancer import Fault
 
 __all__ = ["describe", "main", "may_be_replaced"]
+
+VARIABLE = "LAB_DIR"
+"""In the environment, says which lab is meant where --dir does not."""
 
 _DEFAULT, _DEMO = Path(".lab"), Path(".demo/lab")
 _DOWN_SECONDS = 20.0
@@ -225,7 +228,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="certwright-lab", description="A real Kubernetes with Istio, without containers."
     )
     shared = argparse.ArgumentParser(add_help=False)
-    place = f"the lab's directory (default: {_DEFAULT}, or {_DEMO} where only that runs)"
+    place = f"the lab's directory (default: {VARIABLE}, else {_DEFAULT}, or {_DEMO} where only that runs)"
     parser.add_argument("--dir", type=Path, help=place)
     shared.add_argument("--dir", type=Path, help=place, default=argparse.SUPPRESS)  # else it hides the one before
     commands = parser.add_subparsers(dest="command", required=True)
@@ -298,6 +301,8 @@ def _interrupted(number: int, _: FrameType | None) -> NoReturn:
 def _directory(given: Path | None) -> Path:
     if given is not None:
         return given.absolute()
+    if chosen := os.environ.get(VARIABLE):
+        return Path(chosen).absolute()
     return (_DEMO if not taken(_DEFAULT) and taken(_DEMO) else _DEFAULT).absolute()
 
 

@@ -15,7 +15,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -31,11 +30,12 @@ from temporalio.client import Client
 
 from activities.temporal import leave
 from lab.binaries import BuildError, abandon, prepare
-from lab.cli import may_be_replaced
+from lab.cli import VARIABLE, may_be_replaced
 from lab.cluster import GATEWAY_ADDRESSES, LabError
 from lab.processes import alive
 from lab.stage import PROGRAMS, CommandError, Stage, run_stage
-from lab.view import Fact, Steps, evidence_table
+from lab.tour import printed, tour, write_environment
+from lab.view import Fact, Steps, evidence_table, picture
 from lab.witness import Traffic, secret_fingerprint
 from lifecycle import names
 
@@ -403,9 +403,7 @@ def _conclude(console: Console, story: Story, steps: Steps) -> bool:
         }
         Path(path).write_text(json.dumps(document, indent=2) + "\n")
     if path := os.environ.get("DEMO_SVG"):
-        picture = console.export_svg(title="make demo")
-        # a picture that fetches a font shows nothing where it may not
-        Path(path).write_text(re.sub(r"@font-face \{.*?\}\n", "", picture, flags=re.DOTALL))
+        Path(path).write_text(picture(console, "make demo"))
     return not wrong
 
 
@@ -429,6 +427,8 @@ async def _main(directory: Path, console: Console, *, stay: bool) -> int:
         async with _played(directory, console, story) as (stage, steps):
             good = _conclude(console, story, steps)
             if stay:
+                variables = {**stage.shell, VARIABLE: str(stage.lab.directory)}
+                write_environment(directory / "env", variables, stage.lab.programs.binaries)
                 _write(state, _addresses(stage))
                 await _until_stopped(stage, stop)
     except asyncio.CancelledError:
@@ -439,7 +439,8 @@ async def _main(directory: Path, console: Console, *, stay: bool) -> int:
         console.print(f"The logs are in {directory}.", markup=False)
         return 1
     finally:
-        state.unlink(missing_ok=True)
+        for path in (state, directory / "env"):
+            path.unlink(missing_ok=True)
     return 0 if good else 1
 
 
@@ -462,6 +463,7 @@ def _addresses(stage: Stage) -> dict[str, Any]:
         "tokens": str(stage.directory / "keys" / "portal-tokens.json"),
         "kubeconfig": str(stage.lab.kubeconfig),
         "lab": str(stage.lab.directory),
+        "environment": str(stage.directory / "env"),
     }
 
 
@@ -509,10 +511,7 @@ def up(directory: Path) -> int:
     print()
     for name, value in facts.items():
         print(f"{name.replace('_', ' '):22} {value}")
-    print(f"\nask the product:       TEMPORAL_ADDRESS={facts['temporal_address']} .venv/bin/certwright status")
-    print(f"look around:           .venv/bin/certwright-lab --dir {facts['lab']} exec -- kubectl get pods -A")
-    print(f"break something:       .venv/bin/certwright-lab --dir {facts['lab']} fault freeze pebble")
-    print("end it:                make down")
+    print(printed(tour(hostname=HOSTNAME, environment=Path(facts["environment"]), directory=directory)))
     return 0
 
 

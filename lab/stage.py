@@ -64,6 +64,7 @@ class Stage:
         tokens: a portal token of each tenant, made anew for each stage; also in keys/portal-tokens.json, for whoever
             looks around.
         backups: the directory that backups are written to; `identity` is the file that opens them.
+        shell: what a person's shell needs for the product's and the lab's commands, `PATH` left out; no secrets.
     """
 
     directory: Path
@@ -75,6 +76,7 @@ class Stage:
     tokens: Mapping[str, str]
     backups: Path
     identity: Path
+    shell: Mapping[str, str]
     witness: Witness
     _guard: ProcessGuard
     _environments: dict[str, dict[str, str]]
@@ -240,6 +242,11 @@ async def _stage(directory: Path, lab: Lab, temporal: Client, guard: ProcessGuar
         "CERTWRIGHT_BACKUP_RECIPIENTS": str(identity.to_public()),
         "CERTWRIGHT_BACKUP_IDENTITY_FILE": str(identity_file),
     }
+    for_doors = {
+        "CERTWRIGHT_DEFAULT_ISSUER": "lab",
+        "CERTWRIGHT_DEFAULT_ROUTES": "/api=api-service.default:8080,/=frontend-service.default:80",
+    }
+    kubeconfig = str(lab.kubeconfig)
     environments = {"command": {**ours, "CERTWRIGHT_TENANT": TENANTS[0]}}
     for name, served in WORKERS.items():
         account = await service_account_kubeconfig(lab, NAMESPACE, f"certwright-{name}", keys / f"{name}.kubeconfig")
@@ -254,8 +261,7 @@ async def _stage(directory: Path, lab: Lab, temporal: Client, guard: ProcessGuar
         **ours,
         "CERTWRIGHT_PORTAL_ADDRESS": f"127.0.0.1:{portal_port}",
         "CERTWRIGHT_PORTAL_TOKENS_FILE": str(tokens_file),
-        "CERTWRIGHT_DEFAULT_ISSUER": "lab",
-        "CERTWRIGHT_DEFAULT_ROUTES": "/api=api-service.default:8080,/=frontend-service.default:80",
+        **for_doors,
     }
     return Stage(
         directory=directory,
@@ -267,6 +273,14 @@ async def _stage(directory: Path, lab: Lab, temporal: Client, guard: ProcessGuar
         tokens=tokens_by_tenant,
         backups=backups,
         identity=identity_file,
+        shell={
+            "TEMPORAL_ADDRESS": address,
+            "KUBECONFIG": kubeconfig,
+            "CERTWRIGHT_KUBECONFIG": kubeconfig,
+            "CERTWRIGHT_TENANT": TENANTS[0],
+            **for_workers,
+            **for_doors,
+        },
         witness=Witness(roots, GATEWAY_ADDRESSES, lab.http_port, lab.https_port),
         _guard=guard,
         _environments=environments,

@@ -110,6 +110,11 @@ class Steps:
         return table
 
 
+def picture(console: Console, title: str) -> str:
+    """What a recording console was shown, as an SVG: one that fetches a font shows nothing where it may not."""
+    return re.sub(r"@font-face \{.*?\}\n", "", console.export_svg(title=title), flags=re.DOTALL)
+
+
 def evidence_table(facts: list[Fact]) -> Table:
     """The evidence, each line marked as true or not."""
     table = Table(title="Evidence", title_justify="left", show_header=False, expand=False)

@@ -279,10 +279,15 @@ class PreflightReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateTarget:
-    """The objects of one domain; names derive from the hostname (`names.object_name`)."""
+    """The objects of one domain; names derive from the hostname (`names.object_name`).
+
+    Attributes:
+        with_routing: whether a look at the edge asks the DNS too, where the names point.
+    """
 
     request: OnboardingRequest
     previous_fingerprint: str = ""
+    with_routing: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,12 +317,20 @@ class IssuanceResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeReport:
-    """What every address of the gateway serves. `serving` True only if all of it is as it must be."""
+    """What every address of the gateway serves. `serving` True only if all of it is as it must be.
+
+    Attributes:
+        routing: where the names point, None where the DNS was not asked; with `routing_findings`, and with the records
+            that must be set as `action_required`.
+    """
 
     serving: bool
     fingerprint: str
     served: tuple[ServedAt, ...] = ()
     findings: tuple[Finding, ...] = ()
+    routing: RoutingStatus | None = None
+    action_required: ActionRequired | None = None
+    routing_findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,17 @@ class Screen:
             self.out.print(json.dumps(plain(value), indent=2, ensure_ascii=False), markup=False)
             return
         for line in lines:
-            self.out.print(line, markup=False) if isinstance(line, str) else self.out.print(line)
+            text = Text(line) if isinstance(line, str) else line
+            if isinstance(text, Text) and self.out.is_terminal:
+                self._wrapped(text)
+            else:
+                self.out.print(text)
+
+    def _wrapped(self, text: Text) -> None:
+        """By words, and what follows as far in as the first line: a terminal by itself breaks within words."""
+        indent = len(text.plain) - len(text.plain.lstrip(" "))
+        for part in text[indent:].wrap(self.out, max(self.out.width - indent, 20)):
+            self.out.print(Text(" " * indent) + part)
 
     def error(self, title: str, fix: str = "", errors: Sequence[FieldError] = ()) -> None:
         """What went wrong, and what to do about it."""

@@ -17,6 +17,7 @@ import certifi
 from cryptography import x509
 from kubernetes.aio.config import ConfigException
 from kubernetes.aio.dynamic import DynamicClient
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 from temporalio.client import Client
@@ -28,7 +29,7 @@ from activities.edge import EdgeSettings
 from activities.snapshot import CertificatePlace, DiagnosisSettings, find_certificate
 from activities.temporal import TemporalAwayError
 from lifecycle import findings
-from lifecycle.chain import LinkState
+from lifecycle.chain import Link, LinkState
 from lifecycle.diagnosing import Diagnosis
 from lifecycle.domain import DomainStatus, GatewayTarget, Observation
 from lifecycle.findings import Finding
@@ -45,6 +46,10 @@ _MARKS = {
     LinkState.BAD: ("wrong", "red"),
     LinkState.UNKNOWN: ("unknown", "yellow"),
 }
+
+
+_LEAST_WORDS = 50
+"""Columns for the mark and for what an object says: with fewer a sentence becomes a column of words."""
 
 
 class UnreachableError(Exception):
@@ -150,6 +155,27 @@ def parse(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """The chain as a table; where that would break an object's name, what it says stands below the name."""
+
+    links: tuple[Link, ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        names = max(len(link.subject) for link in self.links)
+        beside = names + _LEAST_WORDS <= options.max_width
+        table = Table("", "object", "it says", box=None) if beside else Table(box=None, show_header=False)
+        for link in self.links:
+            mark, style = _MARKS[link.state]
+            words = Text(link.words, style=style if link.state is LinkState.BAD else "")
+            if beside:
+                table.add_row(Text(mark, style=style), Text(link.subject, no_wrap=True), words)
+            else:
+                said = Text.assemble((link.subject, "bold"), *(("\n  ", words) if link.words else ()), overflow="fold")
+                table.add_row(Text(mark, style=style), said)
+        yield table
+
+
 def _roots(variables: Variables) -> bytes:
     path = variables.text("EDGE_ROOTS_FILE")
     if not path:
@@ -238,11 +264,7 @@ def _diagnosis(seen: Diagnosis, option: str, *, good: bool) -> list[object]:
     if others:
         lines += ["", "Found too; it may follow from that:", *console.found(others)]
     if seen.chain:
-        table = Table("", "object", "it says", box=None)
-        for link in seen.chain:
-            words, style = _MARKS[link.state]
-            table.add_row(Text(words, style=style), Text(link.subject), Text(link.words))
-        lines += ["", table]
+        lines += ["", _Chain(seen.chain)]
     if seen.events:
         lines += ["", "Events:", *(Text(f"  {one.at} {one.subject}: {one.words}") for one in seen.events)]
     return lines

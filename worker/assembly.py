@@ -66,6 +66,9 @@ def providers(settings: Settings, cluster: DynamicClient | None, temporal: Clien
         https_port=settings.edge_https_port,
         allowed_networks=settings.allowed_networks,
         timeout_seconds=settings.edge_timeout,
+        nameservers=settings.nameservers,
+        dns_timeout=settings.dns_timeout,
+        cname_target=settings.cname_target,
         client_certificate=settings.edge_client[0] if settings.edge_client else None,
         client_key=settings.edge_client[1] if settings.edge_client else None,
     )

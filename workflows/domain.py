@@ -79,6 +79,10 @@ _STALE_LOOKS = timedelta(minutes=5)
 """Between looks at an edge that does not serve what it should: Envoy takes up a Secret in a tenth of a second, so
 somebody has to act, and sees within minutes that it helped."""
 
+_ASTRAY_LOOKS = timedelta(hours=1)
+"""Between looks at an active domain whose names point elsewhere, as for a customer who is waited for: visitors do not
+come, and the next renewal by HTTP cannot be proved."""
+
 _KEYS = {
     queues.AttributeType.KEYWORD: SearchAttributeKey.for_keyword,
     queues.AttributeType.BOOL: SearchAttributeKey.for_bool,
@@ -517,7 +521,7 @@ class DomainOnboarding:
     async def _watch(self) -> None:
         """Sleep until the renewal is due, or somebody wishes for something."""
         due = self._status.next_check_at or self._renewal_due()
-        stale = self._status.serving is not ServingStatus.SERVED
+        stale = self._status.serving is not ServingStatus.SERVED or self._astray
         what = "the next look at the edge" if stale else "the renewal is due"
         await self._rest(due, f"{self._hostname}: until {what}")
         if self._cancel:
@@ -612,15 +616,17 @@ class DomainOnboarding:
         )
 
     async def _verify(self) -> None:
-        """Look at the edge again."""
+        """Look at the edge again, and where the names point by now."""
         checks = self._checks_wanted
         self._show(step="looking at every address of the gateway")
+        target = dataclasses.replace(self._target(), with_routing=True)
         try:
             edge = await self._step(
-                self._call(hands.VERIFY_EDGE, self._target(), f"see {self._hostname} served on every address")
+                self._call(hands.VERIFY_EDGE, target, f"see {self._hostname} served on every address")
             )
             self._show(step="active")
             self._take_edge(edge)
+            self._take_routing(edge)
         except StepRefusedError as refused:
             self._show(
                 step="active",
@@ -650,6 +656,33 @@ class DomainOnboarding:
             next_check_at=workflow.now() + _STALE_LOOKS,
             step="active, but the edge does not serve it everywhere",
         )
+
+    def _take_routing(self, edge: EdgeReport) -> None:
+        """Take over where the names point; a customer may have moved one of them away."""
+        if edge.routing is None:
+            return
+        if edge.routing is not self._status.routing:
+            said = edge.routing_findings[0].problem if edge.routing_findings else f"routing is {edge.routing.value}"
+            self._note_line("DNS", said)
+        back = edge.routing is RoutingStatus.POINTED and self._astray
+        self._show(
+            routing=edge.routing,
+            action_required=edge.action_required,
+            findings=(*edge.routing_findings, *self._status.findings),
+        )
+        if not edge.serving:
+            return
+        if self._astray:
+            self._show(step="active, but not every name is known to point here")
+        due = self._renewal_due()
+        if due is None or self._overdue() or not (self._astray or back):
+            return  # when it is looked at next is said already
+        self._show(next_check_at=min(due, workflow.now() + _ASTRAY_LOOKS) if self._astray else due)
+
+    @property
+    def _astray(self) -> bool:
+        """Whether an active domain's names are not known to point here."""
+        return self._status.routing is not RoutingStatus.POINTED
 
     def _renewal_due(self) -> datetime | None:
         secret: CertificateFacts | None = self._status.secret

@@ -22,7 +22,7 @@ from lab.api import MERGE_PATCH
 from lab.cluster import GATEWAY_ADDRESSES, Lab
 from lab.loadbalancer import Address, Fault
 from lifecycle import manifests, names, pacing
-from lifecycle.domain import CertificateFacts, GatewayTarget, Route
+from lifecycle.domain import CertificateFacts, GatewayTarget, Route, RoutingStatus
 from lifecycle.steps import EdgeReport, RenewalRequest
 from tests.activities import domains
 
@@ -93,6 +93,30 @@ async def test_every_address_is_seen_to_serve_every_name(secret: CertificateFact
         assert (one.protocol, one.redirect) == ("TLSv1.3", f"https://{one.hostname}/")
         assert one.cipher.startswith("TLS_")
         assert one.routes == ("/ 200", "/api 200")
+
+
+@pytest.mark.usefixtures("secret")
+async def test_where_the_names_point_is_told_where_it_is_wished_for(
+    issuing: Lab, admin: DynamicClient, settings: EdgeSettings
+) -> None:
+    edge = EdgeActivities(admin, dataclasses.replace(settings, nameservers=(issuing.dns_address,)))
+    asking = dataclasses.replace(TARGET, with_routing=True)
+    report = await domains.run(edge.verify_edge, asking)
+    assert (report.serving, report.routing, report.routing_findings) == (True, RoutingStatus.POINTED, ())
+    issuing.dns.remove(HOSTNAMES[0], "A")
+    try:
+        report = await domains.run(edge.verify_edge, asking)
+        unasked = await domains.run(edge.verify_edge, TARGET)
+    finally:
+        domains.point_here(issuing, *HOSTNAMES)
+    assert (report.serving, report.findings) == (True, ())  # what is served is one thing, who comes another
+    assert report.routing is RoutingStatus.PARTLY
+    assert [one.code for one in report.routing_findings] == ["CW1101"]
+    assert report.action_required is not None
+    assert [(one.name, one.value) for one in report.action_required.records] == [
+        (HOSTNAMES[0], address) for address in GATEWAY_ADDRESSES
+    ]
+    assert (unasked.routing, unasked.action_required) == (None, None)
 
 
 @pytest.mark.usefixtures("impatient", "secret")

@@ -15,6 +15,7 @@ Scene = Callable[[Play], Awaitable[None]]
 
 _ORDER = (
     "test_demo",
+    "test_newcomer",
     "test_platform",
     "test_lifecycle",
     "test_shapes",

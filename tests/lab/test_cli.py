@@ -34,3 +34,13 @@ def test_the_directory_may_be_given_before_or_after_the_command(
 ) -> None:
     assert cli.main([word.format(tmp_path) for word in words]) == 1
     assert f"no lab runs in {tmp_path}" in capsys.readouterr().err
+
+
+def test_without_dir_the_environment_says_which_lab_is_meant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(cli.VARIABLE, str(tmp_path / "mine"))
+    assert cli.main(["status"]) == 1
+    assert f"no lab runs in {tmp_path / 'mine'}" in capsys.readouterr().err
+    assert cli.main(["--dir", str(tmp_path / "other"), "status"]) == 1
+    assert f"no lab runs in {tmp_path / 'other'}" in capsys.readouterr().err

@@ -31,9 +31,9 @@ _TYPES = {
 }
 
 
-@pytest.fixture
-async def skipping() -> AsyncIterator[WorkflowEnvironment]:
-    """A server whose time is skipped, for one test: a task that waits for an ended worker holds its clock for ever."""
+@asynccontextmanager
+async def skipping_server() -> AsyncIterator[WorkflowEnvironment]:
+    """A server whose time is skipped, with our search attributes."""
     program = str(PROGRAMS / "temporal-test-server")
     async with await WorkflowEnvironment.start_time_skipping(test_server_existing_path=program) as environment:
         await environment.client.operator_service.add_search_attributes(
@@ -42,6 +42,13 @@ async def skipping() -> AsyncIterator[WorkflowEnvironment]:
                 search_attributes={one.name: _TYPES[one.type] for one in queues.SEARCH_ATTRIBUTES},
             )
         )
+        yield environment
+
+
+@pytest.fixture
+async def skipping() -> AsyncIterator[WorkflowEnvironment]:
+    """The same for one test: a task that waits for an ended worker holds its clock for ever."""
+    async with skipping_server() as environment:
         yield environment
 
 

@@ -299,7 +299,7 @@ async def status_of(client: Client, workflow_id: str) -> DomainStatus:
     """
     for _ in range(20):
         for _ in range(60):
-            if not await _busy(client, workflow_id):
+            if not await busy(client, workflow_id):
                 break
             await asyncio.sleep(0.05)
         try:
@@ -333,7 +333,7 @@ _CLOSES = {
 }
 
 
-async def _busy(client: Client, workflow_id: str) -> bool:
+async def busy(client: Client, workflow_id: str) -> bool:
     """Whether the latest run has a task, an activity or a child under way."""
     events = (await client.get_workflow_handle(workflow_id).fetch_history()).events
     opened = sum(event.event_type in _OPENS for event in events) - 1

@@ -470,6 +470,37 @@ async def test_a_renewal_that_somebody_else_began_is_seen_through_once(world: Wo
     assert "verify_edge" not in world.calls[world.calls.index("see_renewal_through") :]
 
 
+async def test_check_now_tells_an_active_domains_customer_which_record_is_gone(world: World) -> None:
+    handle, client = await active(world), world.environment.client
+    good = world.edge(request("shop.example.com"))
+    here = dataclasses.replace(good, routing=RoutingStatus.POINTED)
+    world.script["verify_edge"] = [
+        dataclasses.replace(
+            good,
+            routing=RoutingStatus.MISSING,
+            action_required=NOT_POINTED.action_required,
+            routing_findings=NOT_POINTED.findings,
+        ),
+        here,
+        here,
+    ]
+    looks = world.calls.count("verify_edge")
+    status = await handle.execute_update(DomainOnboarding.check_now, "acme")
+    assert (status.phase, status.serving) == (Phase.ACTIVE, ServingStatus.SERVED)
+    assert RoutingStatus.MISSING is status.routing
+    assert status.findings == NOT_POINTED.findings
+    assert status.action_required == NOT_POINTED.action_required
+    assert world.arguments["verify_edge"][-1].with_routing
+    # nobody asks any more: it is looked at again by itself, and is well again
+    await world.sleep(timedelta(minutes=61))
+    status = await seen(client, handle.id, lambda status: status.routing is RoutingStatus.POINTED)
+    assert (status.action_required, status.findings, status.step) == (None, (), "active")
+    assert world.calls.count("verify_edge") == looks + 2
+    assert status.next_check_at == status.renewal_at
+    await world.sleep(timedelta(hours=3))
+    assert world.calls.count("verify_edge") == looks + 2
+
+
 async def test_check_now_looks_at_the_edge_of_an_active_domain(world: World) -> None:
     handle = await active(world)
     await seen(world.environment.client, handle.id, in_phase(Phase.ACTIVE))
