@@ -7,7 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from lifecycle.diagnosing import Diagnosis, Link, LinkState
+from lifecycle.chain import Link, LinkState
+from lifecycle.diagnosing import Diagnosis
 from starter import diagnosis
 from starter.console import Screen
 
