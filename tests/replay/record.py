@@ -349,7 +349,7 @@ def commands(history: dict[str, Any]) -> list[str]:
     found = []
     for event in history["events"]:
         kind = event["eventType"].removeprefix("EVENT_TYPE_")
-        attributes = next((part for key, part in event.items() if key.endswith("EventAttributes")), {})
+        attributes: dict[str, Any] = next((part for key, part in event.items() if key.endswith("EventAttributes")), {})
         if "workflowTaskCompletedEventId" not in attributes:
             continue
         named = (

@@ -199,7 +199,7 @@ class World:
 
     def _other(self, name: str, argument: Any) -> Any:
         backup = BackupReport(name="20270101T000000Z.age", bytes=4096, sha256="ab" * 32, counts=(("Secret", 3),))
-        return {
+        answers: dict[str, Callable[[], Any]] = {
             "reserve_names": lambda: ReservationResult(),
             "release_names": lambda: Cleanup(),
             "inspect_platform": lambda: PlatformInspection(
@@ -251,7 +251,8 @@ class World:
             "verify_backup": lambda: dataclasses.replace(backup, verified=True, verified_how="opened"),
             "prune_backups": lambda: dataclasses.replace(backup, removed=("oldest.age",)),
             "restore_backup": lambda: RestoreReport(backup=argument.backup, equal=True),
-        }[name]()
+        }
+        return answers[name]()
 
     def activities(self, queue: str) -> list[Callable[..., Any]]:
         return [self._pretend(hand) for hand in HANDS if hand.queue == queue]

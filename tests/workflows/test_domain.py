@@ -7,6 +7,7 @@ import dataclasses
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -386,6 +387,10 @@ async def test_renew_now_answers_when_the_new_certificate_is_served(world: World
     assert world.arguments["see_renewal_through"][0].force
 
 
+def says(code: str, status: DomainStatus) -> bool:
+    return code in {item.code for item in status.findings}
+
+
 async def test_a_renewal_that_does_not_come_is_told_by_fractions_of_the_life_left(world: World) -> None:
     handle, client = await active(world), world.environment.client
     world.script["see_renewal_through"] = [lambda _: RenewalResult(issuance=IssuanceResult(ready=False))]
@@ -402,9 +407,7 @@ async def test_a_renewal_that_does_not_come_is_told_by_fractions_of_the_life_lef
     ):
         now = await world.now()
         await world.sleep(first.renewal_at + window * part - now)
-        status = await seen(
-            client, handle.id, lambda status, code=code: code.code in {item.code for item in status.findings}
-        )
+        status = await seen(client, handle.id, partial(says, code.code))
         calls = world.arguments["see_renewal_through"]
         forced[code.title] = isinstance(calls[-1], RenewalRequest) and calls[-1].force
     assert CertificateStatus.EXPIRED is status.certificate
