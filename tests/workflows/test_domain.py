@@ -12,27 +12,22 @@ from typing import Any
 
 import pytest
 from temporalio.client import (
-    Client,
-    WithStartWorkflowOperation,
     WorkflowHandle,
     WorkflowUpdateFailedError,
 )
-from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError
 
-from lifecycle import findings, progress, queues
+from lifecycle import findings, queues
 from lifecycle.domain import (
     ActionRequired,
     CertificateStatus,
     DnsRecord,
     DomainStatus,
-    OnboardingRequest,
     Phase,
     RoutingStatus,
     ServingStatus,
 )
 from lifecycle.steps import (
-    DomainAnswer,
     IssuanceResult,
     PreflightReport,
     RenewalRequest,
@@ -40,7 +35,7 @@ from lifecycle.steps import (
     ReservationResult,
     Wake,
 )
-from tests.workflows.pretended import World, begin, hang, linger, request, seen, status_of, until
+from tests.workflows.pretended import World, begin, hang, linger, onboard, request, seen, status_of, until
 from workflows.domain import DomainOnboarding
 
 Handle = WorkflowHandle[Any, DomainStatus]
@@ -83,24 +78,6 @@ def latest(world: World, handle: Handle) -> Handle:
 
 def in_phase(phase: Phase) -> Callable[[DomainStatus], bool]:
     return lambda status: status.phase is phase
-
-
-async def onboard(
-    client: Client, asked: OnboardingRequest, workflow_id: str, update_id: str | None = None
-) -> DomainAnswer:
-    """As the doors do it: start and ask in one."""
-    return await client.execute_update_with_start_workflow(
-        DomainOnboarding.onboard,
-        asked,
-        id=update_id,
-        start_workflow_operation=WithStartWorkflowOperation(
-            DomainOnboarding.run,
-            progress.begin(asked),
-            id=workflow_id,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            task_queue=queues.WORKFLOWS,
-        ),
-    )
 
 
 # --- from request to active -------------------------------------------------------------------------------------------
