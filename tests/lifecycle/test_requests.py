@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lifecycle.domain import IssuerKind, IssuerRef, KeyAlgorithm, OnboardingRequest, Rehearsal, Route
 from lifecycle.requests import OnboardingDefaults, parse_onboarding, parse_platform
 from lifecycle.steps import PlatformRequest
+from tests.starter.bad_input import BAD_HOSTNAMES
 
 DEFAULTS = OnboardingDefaults(
     issuer=IssuerRef(name="acme"), routes=(Route(prefix="/", service="frontend-service", port=80),)
@@ -66,18 +67,9 @@ def test_the_algorithm_alone_takes_its_own_smallest_key() -> None:
 
 
 def test_every_bad_hostname_of_a_request_is_named_with_its_place() -> None:
-    bad = {
-        "shop_1.example.com": "underscore",
-        "shop..example.com": "empty label",
-        "a" * 64 + ".example.com": "64 octets",
-        "*.example.com": "wildcard",
-        "192.0.2.7": "IP address",
-        "localhost": "localhost",
-        "web.default.svc.cluster.local": "cluster's own domain",
-    }
-    found = refused({"hostnames": ["good.example.com", *bad]})
-    assert list(found) == [f"hostnames[{index}]" for index in range(1, len(bad) + 1)]
-    for problems, word in zip(found.values(), bad.values(), strict=True):
+    found = refused({"hostnames": ["good.example.com", *BAD_HOSTNAMES]})
+    assert list(found) == [f"hostnames[{index}]" for index in range(1, len(BAD_HOSTNAMES) + 1)]
+    for problems, word in zip(found.values(), BAD_HOSTNAMES.values(), strict=True):
         assert word in problems[0]
 
 
