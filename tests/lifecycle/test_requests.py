@@ -193,6 +193,7 @@ def test_what_a_platform_is_to_have_beside_cert_manager_is_parsed_and_absent_is_
             "dashboard": False,
             "issuer_ports": [8200, 5353, 8200],
             "monitoring_labels": {"release": "prometheus", "example.com/team": ""},
+            "concurrent_workers": 50,
         }
     )
     assert isinstance(request, PlatformRequest)
@@ -203,6 +204,7 @@ def test_what_a_platform_is_to_have_beside_cert_manager_is_parsed_and_absent_is_
         False,
     )
     assert request.issuer_ports == (5353, 8200)
+    assert request.concurrent_workers == 50
     assert request.monitoring_labels == (("example.com/team", ""), ("release", "prometheus"))
 
 
@@ -217,6 +219,7 @@ def test_all_problems_of_a_platform_come_at_once() -> None:
             "issuer_ports": [0, "443"],
             "api_server_ports": 6443,
             "monitoring_labels": {"a b": "c", "d": "e f"},
+            "concurrent_workers": 61,
         }
     )
     assert isinstance(found, tuple)
@@ -233,6 +236,7 @@ def test_all_problems_of_a_platform_come_at_once() -> None:
         "api_server_ports",
         "monitoring_labels.a b",
         "monitoring_labels.d",
+        "concurrent_workers",
     }
 
 
