@@ -8,7 +8,6 @@ import contextlib
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
@@ -66,7 +65,6 @@ class Play:
 
     Attributes:
         orders: of every ACME Order since the beginning its uid and name: cert-manager takes old ones away.
-        certificates: of every Certificate its uid and name.
         keys: every private key (PEM) that a Secret has held.
     """
 
@@ -76,7 +74,6 @@ class Play:
         self.portal = portal
         self.other = other
         self.orders: dict[str, str] = {}
-        self.certificates: dict[str, str] = {}
         self.keys: set[bytes] = set()
 
     @staticmethod
@@ -86,12 +83,7 @@ class Play:
         async with stage.client(TENANTS[0]) as portal, stage.client(TENANTS[1]) as other:
             play = Play(stage, portal, other)
             stage.lab.dns.add_zone(ZONE)
-            watched = (
-                play._watch("/apis/acme.cert-manager.io/v1/orders", play.orders),
-                play._watch("/apis/cert-manager.io/v1/certificates", play.certificates),
-                play._watch_keys(),
-            )
-            watching = [asyncio.create_task(one) for one in watched]
+            watching = [asyncio.create_task(play._watch_orders()), asyncio.create_task(play._watch_keys())]
             try:
                 yield play
             finally:
@@ -99,10 +91,10 @@ class Play:
                     task.cancel()
                 await asyncio.gather(*watching, return_exceptions=True)
 
-    async def _watch(self, path: str, seen: dict[str, str]) -> None:
-        async for _, item in self.lab.api.follow(path):
+    async def _watch_orders(self) -> None:
+        async for _, item in self.lab.api.follow("/apis/acme.cert-manager.io/v1/orders"):
             if item:
-                seen[item["metadata"]["uid"]] = item["metadata"]["name"]
+                self.orders[item["metadata"]["uid"]] = item["metadata"]["name"]
 
     async def _watch_keys(self) -> None:
         async for _, item in self.lab.api.follow("/api/v1/secrets"):
@@ -156,19 +148,6 @@ class Play:
     def orders_of(self, hostname: str) -> list[str]:
         """The Orders that were ever made for the domain; cert-manager names them after the Certificate."""
         return [name for name in self.orders.values() if name.startswith(names.certificate_name(hostname))]
-
-    def certificates_of(self, hostname: str) -> list[str]:
-        """The uids of the Certificates that were ever made for the domain."""
-        return [uid for uid, name in self.certificates.items() if name == names.certificate_name(hostname)]
-
-    async def told(self, hostname: str, controller: str, reason: str) -> Counter[str]:
-        """What a controller of cert-manager told of the domain's Certificate in Events, and how often."""
-        said: Counter[str] = Counter()
-        for event in (await self.lab.api.call("GET", f"{_CORE}/events"))["items"]:
-            about = event["involvedObject"].get("name") == names.certificate_name(hostname)
-            if about and event["reason"] == reason and event["source"].get("component") == controller:
-                said[event["message"]] += event.get("count") or 1
-        return said
 
     async def objects_of(self, hostname: str) -> list[str]:
         """Everything on the cluster that is named after the domain."""

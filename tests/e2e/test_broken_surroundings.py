@@ -37,7 +37,6 @@ pytestmark = pytest.mark.lab
 GONE_SECONDS = 30.0
 SURROUNDINGS_BROKEN = "CW1903"
 PERMISSION_MISSING = "CW1801"
-SECRET_NOT_SEEN = "Issuing certificate as Secret does not exist"
 
 STEPS = (
     "reserve_names",
@@ -164,13 +163,9 @@ async def test_a_server_that_is_gone_for_half_a_minute_is_waited_for_and_named_m
     served = await play.until(hostname, active, seconds=120)
     assert served["findings"] == []
     assert "surroundings" in {line["step"] for line in served["evidence"]}
-    assert len(play.certificates_of(hostname)) == 1
-    if server == "kube-apiserver":
-        assert served["order"] in play.orders_of(hostname)
-        await eventually(lambda: _only_cert_manager_ordered_again(play, hostname), seconds=30)
-        await play.lab.restarted("cert-manager")  # with all its caches at once: the tests that follow count Orders
-    else:
-        assert [served["order"]] == play.orders_of(hostname), "nothing was ordered twice"
+    # Also where the API server was away: cert-manager's controller gave up its lease meanwhile, and begins with caches
+    # that have everything (lifecycle/controller_values.py); else it orders again what it does not see yet.
+    assert [served["order"]] == play.orders_of(hostname), "nothing was ordered twice"
 
 
 @pytest.mark.parametrize(("resource", "verb"), [("virtualservices", "create"), ("gateways", "patch")])
@@ -212,20 +207,6 @@ async def test_the_clients_of_a_domain_noticed_nothing(play: Play, resident: See
 
 def _names_its_surroundings(seen: Seen) -> bool:
     return SURROUNDINGS_BROKEN in codes(seen)
-
-
-async def _only_cert_manager_ordered_again(play: Play, hostname: str) -> bool:
-    """Whether each Order of a Certificate that was applied once is one that cert-manager says it wanted.
-
-    Its caches come back one by one (docs/operations.md): it orders anew for a Secret that it does not see yet, and once
-    more where it finds the request to have another key than the Secret has. An Order's name has the revision in it.
-    Its Events are counted, not its log, which has a line also for a status that it could not write.
-    """
-    wanted = await play.told(hostname, "cert-manager-certificates-trigger", "Issuing")
-    requested = await play.told(hostname, "cert-manager-certificates-request-manager", "Requested")
-    orders = play.orders_of(hostname)
-    assert wanted.keys() <= {SECRET_NOT_SEEN}, "nobody changed the Certificate"
-    return len(set(orders)) == wanted[SECRET_NOT_SEEN] and len(orders) <= requested.total()
 
 
 async def _in_the_middle(play: Play, hostname: str) -> None:
