@@ -29,7 +29,8 @@ from lifecycle.rate_limits import CaLimits, Limit, LimitKind, LimitsTable
 from lifecycle.steps import IssuerRequest, PreflightReport
 from starter import credentials
 from tests.activities import domains
-from tests.activities.test_preflight import codes, existing, settings
+from tests.activities.domains import preflight_settings as settings
+from tests.activities.test_preflight import codes, existing
 
 ZONE = "foreseen.test"
 CA = "lab-ca.example"

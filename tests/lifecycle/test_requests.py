@@ -250,5 +250,7 @@ def test_a_request_says_whether_it_is_rehearsed(said: str | None, expected: Rehe
     request = parse_onboarding(document, tenant="acme", defaults=defaults)
     assert isinstance(request, OnboardingRequest)
     assert request.rehearsal is expected
-    (error,) = parse_onboarding({**document, "rehearsal": "once"}, tenant="acme", defaults=defaults)
+    refused = parse_onboarding({**document, "rehearsal": "once"}, tenant="acme", defaults=defaults)
+    assert isinstance(refused, tuple)
+    (error,) = refused
     assert (error.field, error.fix) == ("rehearsal", "write one of first, always, never")
