@@ -13,8 +13,8 @@ import yaml
 from kubernetes.aio.dynamic import DynamicClient
 
 from activities import kubernetes
-from activities.diagnosis import CertificatePlace, DiagnosisSettings, look
 from activities.preflight import PreflightActivities
+from activities.snapshot import CertificatePlace, DiagnosisSettings, look
 from lab.accounts import service_account_kubeconfig
 from lab.api import Json
 from lab.cluster import DNS_KEY_NAME, GATEWAY_ADDRESSES, Lab
