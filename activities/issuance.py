@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from kubernetes.aio.dynamic import DynamicClient
@@ -35,7 +35,10 @@ takes this up again may find nothing moving."""
 _MISSING_SECONDS = 5.0
 """The Certificate was applied before: where the watch does not show it by then, it is gone."""
 
-_CONTROLLER_SECONDS = 5.0
+_CONTROLLER_SECONDS = _SOLVERS_SECONDS = 5.0
+"""Between looks at cert-manager's Deployment, and at the solvers' Services: cert-manager deletes those and makes others
+where it found several of one challenge, as it does after the API server was away."""
+
 _STILL_SECONDS = 15.0
 _AGAIN_SECONDS = 120.0
 """Without progress for so long, and then so often, it is looked what is to blame: some dozen lists each time."""
@@ -121,7 +124,7 @@ class IssuanceWatch:
         self._routed: tuple[ChallengeRoute, ...] | None = None
         self._evidence: list[Observation] = []
         self._words = "waiting for cert-manager to look at the Certificate"
-        self._started = self._controllers_looked_at = 0.0
+        self._started = self._controllers_looked_at = self._solvers_looked_at = 0.0
         self._diagnose = diagnose
         self._tell = tell
         self._cause: Finding | None = None
@@ -350,31 +353,36 @@ class IssuanceWatch:
 
     async def _route_challenges(self) -> None:
         """One exact path for each challenge that cert-manager has presented; no route without one."""
-        for uid in self._open:
-            item = self._challenges[uid]
-            if not solvers.needs_route(item["spec"].get("solver") or {}):
-                continue  # a DNS record, or a route that cert-manager makes itself
-            if uid not in self._routes and (item.get("status") or {}).get("presented"):
-                service = await self._solver(uid)
-                if service is not None:
-                    self._routes[uid] = ChallengeRoute(
-                        hostname=item["spec"]["dnsName"],
-                        token=item["spec"]["token"],
-                        service=service,
-                        namespace=self._namespace,
-                    )
+        presented = [uid for uid in self._open if _needs_route(self._challenges[uid])]
+        looked = _now() - self._solvers_looked_at < _SOLVERS_SECONDS
+        if presented and not (looked and all(uid in self._routes for uid in presented)):
+            self._solvers_looked_at = _now()
+            solvers_of = await self._solvers()
+            for uid in presented:
+                self._take_solver(uid, solvers_of.get(uid, ()))
         if self._routed is not None or self._routes:
             await self._route(tuple(self._routes.values()))
 
-    async def _solver(self, challenge: str) -> str | None:
-        """The name of the Service that cert-manager made for this challenge."""
+    def _take_solver(self, challenge: str, services: Sequence[str]) -> None:
+        """Route to one of the Services; a route to another one leads nowhere any more."""
+        known = self._routes.get(challenge)
+        if services and (known is None or known.service not in services):
+            spec = self._challenges[challenge]["spec"]
+            self._routes[challenge] = ChallengeRoute(
+                hostname=spec["dnsName"], token=spec["token"], service=services[0], namespace=self._namespace
+            )
+
+    async def _solvers(self) -> dict[str, list[str]]:
+        """Of each challenge, by uid, the names of the Services that cert-manager has made for it and not deleted."""
+        found: dict[str, list[str]] = {}
         services = await kubernetes.listed(
             self._cluster, "v1", "Service", self._namespace, label_selector="acme.cert-manager.io/http01-solver=true"
         )
-        for service in services:
-            if any(owner["uid"] == challenge for owner in service["metadata"].get("ownerReferences") or []):
-                return str(service["metadata"]["name"])
-        return None
+        for metadata in (service["metadata"] for service in services):
+            if not metadata.get("deletionTimestamp"):
+                for owner in metadata.get("ownerReferences") or []:
+                    found.setdefault(owner["uid"], []).append(str(metadata["name"]))
+        return found
 
     async def _route(self, routes: tuple[ChallengeRoute, ...]) -> None:
         if routes == self._routed:
@@ -385,6 +393,12 @@ class IssuanceWatch:
         for place in set(targets.challenge_places(self._request)) - set(map(targets.place, wanted)):
             await kubernetes.remove(self._cluster, *place)
         self._routed = routes
+
+
+def _needs_route(challenge: Manifest) -> bool:
+    """Whether it is presented, and neither by a DNS record nor through a route that cert-manager makes itself."""
+    presented = (challenge.get("status") or {}).get("presented")
+    return bool(presented and solvers.needs_route(challenge["spec"].get("solver") or {}))
 
 
 def _state(item: Manifest) -> str:

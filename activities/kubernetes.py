@@ -42,6 +42,10 @@ _MOST_WAITING = 256
 """Events that wait for their reader; a watch that is ahead by more is not read on."""
 
 _NO_FILE = os.path.join(os.devnull, "discovery")  # noqa: PTH118 - a path that can never exist
+_NO_ANSWER = (aiohttp.ClientError, TimeoutError, OSError)
+_SETTLING_SECONDS = 10.0
+"""A server that did not answer so long ago may refuse before it has read its roles, and be ready a moment later."""
+_unanswered: weakref.WeakKeyDictionary[DynamicClient, float] = weakref.WeakKeyDictionary()
 _discovering: weakref.WeakKeyDictionary[DynamicClient, asyncio.Lock] = weakref.WeakKeyDictionary()
 
 
@@ -319,7 +323,13 @@ async def answering(cluster: DynamicClient, action: str, permission: Permission 
         with translated(action, permission):
             yield
     except ApplicationError as error:
-        if not error.non_retryable or await _ready(cluster):
+        now = asyncio.get_running_loop().time()
+        if isinstance(error.__context__, _NO_ANSWER):
+            _unanswered[cluster] = now
+        if not error.non_retryable:
+            raise
+        settling = cluster in _unanswered and now - _unanswered[cluster] < _SETTLING_SECONDS
+        if not settling and await _ready(cluster):
             raise
         raise ApplicationError(f"{action}: the API server is starting", type="ClusterUnreachable") from None
 
@@ -352,7 +362,7 @@ def translated(action: str, permission: Permission | None = None) -> Iterator[No
         told = permission_finding(missing) if missing else _rejected(action, words)
         kind = "PermissionMissing" if missing else "ClusterRefused"
         raise ApplicationError(message, told, type=kind, non_retryable=True) from None
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+    except _NO_ANSWER as error:
         words = said(str(error)) or type(error).__name__
         raise ApplicationError(f"{action}: {words}", type="ClusterUnreachable") from None
 

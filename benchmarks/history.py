@@ -15,14 +15,13 @@ from dataclasses import dataclass
 
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
-from temporalio.client import Client, WithStartWorkflowOperation, WorkflowHandle
-from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.client import Client, WorkflowHandle
 
-from lifecycle import names, progress, queues
+from lifecycle import names
 from lifecycle.domain import DomainStatus, Phase
 from lifecycle.steps import Wake
 from tests.workflows.conftest import development_server
-from tests.workflows.pretended import World, request, seen, status_of, working
+from tests.workflows.pretended import World, onboard, request, seen, status_of, working
 from workflows.domain import DomainOnboarding
 
 MOST_EVENTS_TO_ACTIVE = 60
@@ -87,17 +86,7 @@ async def measure(client: Client, world: World) -> Figures:
     """Onboard a domain of two names, then let the review see a renewal."""
     asked = request("shop.example.com", "www.shop.example.com")
     workflow_id = names.domain_id(asked.hostname)
-    await client.execute_update_with_start_workflow(
-        DomainOnboarding.onboard,
-        asked,
-        start_workflow_operation=WithStartWorkflowOperation(
-            DomainOnboarding.run,
-            progress.begin(asked),
-            id=workflow_id,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            task_queue=queues.WORKFLOWS,
-        ),
-    )
+    await onboard(client, asked)
     await seen(client, workflow_id, lambda status: status.phase is Phase.ACTIVE)
     second = await at_rest(client, workflow_id)
     first = (await events_of(client, workflow_id, second))[0].workflow_execution_started_event_attributes

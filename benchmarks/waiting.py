@@ -14,15 +14,13 @@ import gc
 import os
 from pathlib import Path
 
-from temporalio.client import Client, WithStartWorkflowOperation
-from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.client import Client
 
-from lifecycle import names, progress, queues
+from lifecycle import names
 from lifecycle.domain import RoutingStatus
 from lifecycle.steps import PreflightReport
 from tests.workflows.conftest import development_server
-from tests.workflows.pretended import World, request, seen, working
-from workflows.domain import DomainOnboarding
+from tests.workflows.pretended import World, onboard, request, seen, working
 
 FIRST = 50
 """Not counted."""
@@ -37,20 +35,9 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-async def onboard(client: Client, hostname: str) -> None:
+async def until_it_waits(client: Client, hostname: str) -> None:
     """Ask for the domain and wait until it waits."""
-    asked = request(hostname)
-    await client.execute_update_with_start_workflow(
-        DomainOnboarding.onboard,
-        asked,
-        start_workflow_operation=WithStartWorkflowOperation(
-            DomainOnboarding.run,
-            progress.begin(asked),
-            id=names.domain_id(hostname),
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            task_queue=queues.WORKFLOWS,
-        ),
-    )
+    await onboard(client, request(hostname))
     await seen(client, names.domain_id(hostname), lambda status: status.next_check_at is not None)
 
 
@@ -65,7 +52,7 @@ async def measure(number: int) -> float:
                 if begun == FIRST:
                     before = resident()
                 some = (f"shop{begun + one}.example.com" for one in range(TOGETHER))
-                await asyncio.gather(*(onboard(environment.client, hostname) for hostname in some))
+                await asyncio.gather(*(until_it_waits(environment.client, hostname) for hostname in some))
             return (resident() - before) / number
 
 

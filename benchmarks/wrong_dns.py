@@ -487,7 +487,7 @@ class Looks:
 
 async def _afterwards_ours(client: Client, workflow_id: str) -> str:
     """What comes of it once somebody asks for a check."""
-    handle = client.get_workflow_handle_for(DomainOnboarding.run, workflow_id)
+    handle = client.get_workflow_handle(workflow_id)
     await handle.execute_update(DomainOnboarding.check_now, "acme")
     status: DomainStatus | None = None
     async with asyncio.timeout(_LONGEST_SECONDS):

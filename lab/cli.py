@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.table import Table
 
-from lab import control
+from lab import control, detached
 from lab.binaries import BuildError, prepare
 from lab.cluster import Lab, LabError, run_lab
 from lab.control import ControlError
@@ -83,22 +83,12 @@ def up(directory: Path) -> int:
 
 def _start(directory: Path) -> int:
     log = directory / "lab.log"
-    with log.open("w") as output:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "lab", "serve", "--dir", str(directory)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+    server = detached.start(log, "lab", "serve", "--dir", str(directory))
     shown = 0
     try:
         while True:
             ended, ready = server.poll() is not None, facts(directory) is not None
-            lines = log.read_text().splitlines()
-            for line in lines[shown:]:
-                print(line, flush=True)
-            shown = len(lines)
+            shown = detached.show(log, shown)
             if ready:
                 print(f"kubeconfig: {directory / 'kubeconfig'}")
                 return 0

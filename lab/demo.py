@@ -17,7 +17,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -29,6 +28,7 @@ from rich.console import Console
 from temporalio.client import Client
 
 from activities.temporal import leave
+from lab import detached
 from lab.binaries import BuildError, abandon, prepare
 from lab.cli import VARIABLE, may_be_replaced
 from lab.cluster import GATEWAY_ADDRESSES, LabError
@@ -487,25 +487,18 @@ def up(directory: Path) -> int:
     if (facts := _running(directory)) is None:
         log = directory / "demo.log"
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with log.open("w") as output:
-            server = subprocess.Popen(
-                [sys.executable, "-m", "lab.demo", "serve", "--dir", str(directory)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+        server = detached.start(log, "lab.demo", "serve", "--dir", str(directory))
         shown = 0
         try:
             while (facts := _running(directory)) is None and server.poll() is None:
-                shown = _follow(log, shown)
+                shown = detached.show(log, shown)
                 time.sleep(0.2)
         except KeyboardInterrupt:
             server.terminate()
             server.wait()
             print("\ninterrupted; everything it started has ended")
             return 130
-        _follow(log, shown)
+        detached.show(log, shown)
         if facts is None:
             return server.wait() or 1
     print()
@@ -513,13 +506,6 @@ def up(directory: Path) -> int:
         print(f"{name.replace('_', ' '):22} {value}")
     print(printed(tour(hostname=HOSTNAME, environment=Path(facts["environment"]), directory=directory)))
     return 0
-
-
-def _follow(log: Path, shown: int) -> int:
-    lines = log.read_text(errors="replace").splitlines()
-    for line in lines[shown:]:
-        print(line, flush=True)
-    return len(lines)
 
 
 def down(directory: Path) -> int:

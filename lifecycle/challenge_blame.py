@@ -66,9 +66,13 @@ def challenges_pass(seen: Snapshot) -> Blames:
     """Each challenge that is open or failed: the CA's own words, or what on the way to the solver is in its way."""
     if seen.settled:
         return
+    # an order ends with its first challenge that fails: those that are open then are not solved any more
+    over = seen.order is not None and state_of(seen.order) in FINAL_STATES
     for one in seen.present:
         state = state_of(one)
         if state in ("valid", "processing") or one["metadata"].get("deletionTimestamp"):
+            continue
+        if over and state not in FINAL_STATES:
             continue
         nearer = list(_on_the_way(seen, one))
         yield from nearer

@@ -228,7 +228,6 @@ RESTORE_WOULD_OVERWRITE = _kind("CW1706", "RestoreWouldOverwrite", Severity.WARN
 RESTORE_DIFFERS = _kind("CW1707", "RestoreDiffers", Severity.ERROR, Handling.OPERATOR)
 
 PERMISSION_MISSING = _kind("CW1801", "PermissionMissing", Severity.ERROR, Handling.OPERATOR)
-CLUSTER_UNREACHABLE = _kind("CW1802", "ClusterUnreachable", Severity.ERROR, Handling.RETRY)
 OBJECT_REJECTED = _kind("CW1803", "ObjectRejected", Severity.ERROR, Handling.OPERATOR)
 RESOURCE_KIND_MISSING = _kind("CW1804", "ResourceKindMissing", Severity.ERROR, Handling.OPERATOR)
 FIELD_CONFLICT = _kind("CW1805", "FieldConflict", Severity.ERROR, Handling.OPERATOR)

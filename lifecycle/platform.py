@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from lifecycle import availability, findings
+from lifecycle.controller_values import LEADER_ELECTION, concurrency_values
 from lifecycle.diagnosis import said
 from lifecycle.findings import Finding
 from lifecycle.steps import PlatformRequest, PlatformVerdict
@@ -540,7 +541,7 @@ def helm_values(request: PlatformRequest) -> dict[str, Any]:
         "crds": {"enabled": True, "keep": True},
         "prometheus": {"enabled": True},
         "enableCertificateOwnerRef": False,
-        "global": {"leaderElection": {"namespace": request.namespace}},
+        "global": {"leaderElection": {"namespace": request.namespace, **LEADER_ELECTION}},
         "startupapicheck": {"enabled": False},
         "webhook": {"timeoutSeconds": WEBHOOK_TIMEOUT_SECONDS, **outside_mesh},
         "cainjector": dict(outside_mesh),
@@ -548,6 +549,8 @@ def helm_values(request: PlatformRequest) -> dict[str, Any]:
     }
     if request.high_availability:
         ours = _merged(ours, availability.high_availability_values(RELEASE))
+    if request.concurrent_workers:
+        ours = _merged(ours, concurrency_values(request.concurrent_workers))
     theirs = json.loads(request.values or "{}")
     if not isinstance(theirs, dict):
         raise ValueError("Helm values are not an object")

@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from lifecycle import certificate_requests, gateway_requests
+from lifecycle.controller_values import FEWEST_WORKERS, MOST_WORKERS
 from lifecycle.domain import (
     DEFAULT_CERTIFICATE,
     DEFAULT_GATEWAY,
@@ -146,7 +147,7 @@ def parse_platform(document: object) -> PlatformRequest | tuple[FieldError, ...]
 
     Fields: cluster, chart, version, namespace, values (an object), gateway (namespace, service, selector), dry_run; and
     high_availability, network_policies, monitoring, dashboard (true, false, or absent: as it is), api_server_ports,
-    issuer_ports (lists of numbers), monitoring_labels (an object).
+    issuer_ports (lists of numbers), monitoring_labels (an object), concurrent_workers (a number).
     """
     form = _Form()
     if not isinstance(document, Mapping):
@@ -179,6 +180,7 @@ def parse_platform(document: object) -> PlatformRequest | tuple[FieldError, ...]
     wishes = {name: _wish(form, document, name) for name in _WISHES}
     api_server_ports, issuer_ports = (_ports(form, document, name) for name in _DETAILS[:2])
     monitoring_labels = _labels(form, document, "monitoring_labels")
+    workers = form.number(document, "concurrent_workers", FEWEST_WORKERS, MOST_WORKERS, path="", default=0)
     if form.errors:
         return form.errors
     return PlatformRequest(
@@ -193,11 +195,12 @@ def parse_platform(document: object) -> PlatformRequest | tuple[FieldError, ...]
         api_server_ports=api_server_ports,
         issuer_ports=issuer_ports,
         monitoring_labels=monitoring_labels,
+        concurrent_workers=workers,
     )
 
 
 _WISHES = ("high_availability", "network_policies", "monitoring", "dashboard")
-_DETAILS = ("api_server_ports", "issuer_ports", "monitoring_labels")
+_DETAILS = ("api_server_ports", "issuer_ports", "monitoring_labels", "concurrent_workers")
 _MOST_PORTS = 20
 _LABEL_KEY = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")

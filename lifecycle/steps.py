@@ -43,6 +43,7 @@ class PlatformRequest:
         api_server_ports: TCP ports that the API server listens on, as Pods reach it; empty means 443 and 6443.
         issuer_ports: further TCP ports of CAs and DNS services that the controller asks, e.g. 8200 for Vault.
         monitoring_labels: labels by which a Prometheus selects rules and monitors, e.g. ``release``.
+        concurrent_workers: of each of cert-manager's controllers; 0 leaves them as they are.
     """
 
     cluster: str
@@ -59,6 +60,7 @@ class PlatformRequest:
     api_server_ports: tuple[int, ...] = ()
     issuer_ports: tuple[int, ...] = ()
     monitoring_labels: tuple[tuple[str, str], ...] = ()
+    concurrent_workers: int = 0
 
 
 class PlatformVerdict(StrEnum):

@@ -219,7 +219,8 @@ def _platform_request(options: argparse.Namespace, settings: DoorSettings) -> Pl
     }
     if options.values:
         document["values"] = _file("--values", options.values)
-    wishes = ("high_availability", "network_policies", "monitoring", "dashboard", "api_server_ports", "issuer_ports")
+    switches = ("high_availability", "network_policies", "monitoring", "dashboard")
+    wishes = (*switches, "api_server_ports", "issuer_ports", "concurrent_workers")
     document |= {name: getattr(options, name) for name in wishes if getattr(options, name) is not None}
     if options.monitoring_labels:
         pairs = (text.partition("=") for text in options.monitoring_labels)
@@ -238,9 +239,9 @@ async def _platform_install(call: Call) -> int:
 
 async def _platform_status(call: Call) -> int:
     workflow_id = platform_id(call.options.cluster)
-    handle = call.client.get_workflow_handle_for(PlatformInstallation.run, workflow_id)
+    handle = call.client.get_workflow_handle(workflow_id)
     try:
-        status = await _asked(handle.query(PlatformInstallation.status, rpc_timeout=_CALL))
+        status: PlatformStatus = await _asked(handle.query(PlatformInstallation.status, rpc_timeout=_CALL))
     except RPCError as error:
         if error.status is not RPCStatusCode.NOT_FOUND:
             raise
@@ -1028,6 +1029,8 @@ def _addition_arguments(install: argparse.ArgumentParser) -> None:
     wish("--network-policies", "network_policies", "NetworkPolicies of the three components")
     wish("--monitoring", "monitoring", "PrometheusRule and ServiceMonitor, where the cluster has these kinds")
     wish("--dashboard", "dashboard", "Grafana's dashboard, as a ConfigMap")
+    words = "of each of cert-manager's controllers, 5 (its default) to 60: for many domains at once"
+    install.add_argument("--concurrent-workers", dest="concurrent_workers", type=int, metavar="NUMBER", help=words)
     port: dict[str, Any] = {"action": "append", "type": int, "metavar": "PORT"}
     words = "that the API server listens on (443 and 6443); for the policies, repeatable"
     install.add_argument("--api-server-port", dest="api_server_ports", help=words, **port)

@@ -12,7 +12,7 @@ from xdist.scheduler import LoadScopeScheduling
 from lab.cluster import Lab, run_lab
 
 
-class Scheduling(LoadScopeScheduling):
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
     """Which tests stay together where several processes share the work (`make test`): those of a file, since its
     fixtures are, and all end-to-end tests, which share one stage."""
 

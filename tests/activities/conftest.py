@@ -8,6 +8,8 @@ import pytest
 from kubernetes.aio.dynamic import DynamicClient
 
 from activities import kubernetes
+from activities.edge import EdgeSettings
+from activities.gateways import GatewayActivities
 from lab.cluster import Lab
 from tests.activities import domains
 
@@ -24,3 +26,15 @@ async def issuing(lab: Lab) -> Lab:
     """The lab with an issuer for domains."""
     await domains.issuer(lab)
     return lab
+
+
+@pytest.fixture(scope="module")
+async def settings(issuing: Lab) -> EdgeSettings:
+    """How the lab's edge is reached."""
+    return await domains.edge_settings(issuing)
+
+
+@pytest.fixture(scope="module")
+def gateways(admin: DynamicClient) -> GatewayActivities:
+    """The activities on gateways, with all rights."""
+    return GatewayActivities(admin)

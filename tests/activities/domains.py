@@ -20,7 +20,8 @@ from lifecycle import issuers, manifests
 from lifecycle.domain import IssuerRef, OnboardingRequest, Route
 from lifecycle.steps import CertificateTarget, IssuerRequest
 
-A, R = TypeVar("A"), TypeVar("R")
+A = TypeVar("A")
+R = TypeVar("R")
 
 ISSUER = IssuerRef(name="h1-pebble")
 ROUTES = (

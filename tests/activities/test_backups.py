@@ -12,6 +12,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pyrage
@@ -158,9 +159,13 @@ def ready(item: Json) -> bool:
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
+def named_and_ready(name: str, item: Json) -> bool:
+    return item["metadata"]["name"] == name and ready(item)
+
+
 async def until_ready(lab: Lab) -> None:
     for name in ("one", "two"):
-        await lab.until(CERTIFICATES, lambda item, name=name: item["metadata"]["name"] == name and ready(item))
+        await lab.until(CERTIFICATES, partial(named_and_ready, name))
 
 
 @pytest.fixture

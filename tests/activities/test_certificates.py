@@ -86,6 +86,30 @@ async def test_asking_again_changes_nothing(
     assert again.orders == 1
 
 
+async def test_a_solver_that_cert_manager_made_anew_is_routed_to(
+    issuing: Lab, certificates: CertificateActivities
+) -> None:
+    """As after the API server was away: cert-manager finds several Services of a challenge, and deletes all of them."""
+    hostname = "replaced.h1.test"
+    target = domains.target(hostname)
+    domains.point_here(issuing, hostname)
+    await domains.run(certificates.apply_certificate, target)
+    waiting = asyncio.create_task(domains.run(certificates.await_certificate, target))
+    route = f"{ISTIO}/virtualservices/{names.challenge_route_name(hostname)}"
+    try:
+        async with asyncio.timeout(30):
+            while not await there(issuing, route):  # noqa: ASYNC110 - looked at as a client would
+                await asyncio.sleep(0.1)
+        rule = (await issuing.api.call("GET", route))["spec"]["http"][0]
+        service = rule["route"][0]["destination"]["host"].partition(".")[0]
+        await issuing.api.call("DELETE", f"/api/v1/namespaces/istio-system/services/{service}")
+        result = await waiting
+        assert (result.ready, result.orders) == (True, 1)
+    finally:
+        waiting.cancel()
+        await domains.run(certificates.remove_certificate, target)
+
+
 async def test_a_failure_says_why_and_leaves_no_route(issuing: Lab, certificates: CertificateActivities) -> None:
     target = domains.target("astray.h1.test")
     domains.point_here(issuing, "astray.h1.test", addresses=("127.0.0.9",))  # the CA finds nobody there

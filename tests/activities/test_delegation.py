@@ -8,9 +8,10 @@ import dataclasses
 from collections.abc import AsyncIterator
 from typing import Any
 
+import dns.tsig
 import pytest
 
-from activities import scratch_record
+from activities import kubernetes, scratch_record
 from activities.delegation import gather_delegations
 from lab.dns import DnsServer, FaultKind
 from lifecycle.delegation import Authority, Delegation, delegation_verdict, dns_challenges
@@ -200,8 +201,8 @@ def held(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     async def listed(*_: Any, **__: Any) -> list[Any]:
         return []
 
-    monkeypatch.setattr(scratch_record.kubernetes, "read", read)
-    monkeypatch.setattr(scratch_record.kubernetes, "listed", listed)
+    monkeypatch.setattr(kubernetes, "read", read)
+    monkeypatch.setattr(kubernetes, "listed", listed)
     return kept
 
 
@@ -253,12 +254,12 @@ async def test_a_clock_that_is_wrong_is_told(
     place: Place, held: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = await place.seen()
-    sign = scratch_record.dns.tsig.sign
+    sign: Any = dns.tsig.sign
 
     def late(wire: Any, key: Any, rdata: Any, time: int, *rest: Any) -> Any:
         return sign(wire, key, rdata, time - 3600, *rest)
 
-    monkeypatch.setattr(scratch_record.dns.tsig, "sign", late)
+    monkeypatch.setattr(dns.tsig, "sign", late)
     assert (await tried(place, seen)).ending is Writing.BADTIME
 
 

@@ -35,18 +35,8 @@ SETTLED = 2.0
 
 
 @pytest.fixture(scope="module")
-async def settings(issuing: Lab) -> EdgeSettings:
-    return await domains.edge_settings(issuing)
-
-
-@pytest.fixture(scope="module")
 def preflight(issuing: Lab, admin: DynamicClient) -> PreflightActivities:
     return PreflightActivities(admin, domains.preflight_settings(issuing))
-
-
-@pytest.fixture(scope="module")
-def gateways(admin: DynamicClient) -> GatewayActivities:
-    return GatewayActivities(admin)
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import yaml
 from kubernetes.aio.dynamic import DynamicClient
 
 from activities import kubernetes
-from activities.diagnosis import CertificatePlace, DiagnosisSettings, look
 from activities.preflight import PreflightActivities
+from activities.snapshot import CertificatePlace, DiagnosisSettings, look
 from lab.accounts import service_account_kubeconfig
 from lab.api import Json
 from lab.cluster import DNS_KEY_NAME, GATEWAY_ADDRESSES, Lab
@@ -29,7 +29,8 @@ from lifecycle.rate_limits import CaLimits, Limit, LimitKind, LimitsTable
 from lifecycle.steps import IssuerRequest, PreflightReport
 from starter import credentials
 from tests.activities import domains
-from tests.activities.test_preflight import codes, existing, settings
+from tests.activities.domains import preflight_settings as settings
+from tests.activities.test_preflight import codes, existing
 
 ZONE = "foreseen.test"
 CA = "lab-ca.example"

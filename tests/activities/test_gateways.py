@@ -72,16 +72,6 @@ def shaped(kind: GatewayKind, tls: TlsSettings | None = None, **more: object) ->
 
 
 @pytest.fixture(scope="module")
-async def settings(issuing: Lab) -> EdgeSettings:
-    return await domains.edge_settings(issuing)
-
-
-@pytest.fixture(scope="module")
-def gateways(admin: DynamicClient) -> GatewayActivities:
-    return GatewayActivities(admin)
-
-
-@pytest.fixture(scope="module")
 async def issued(issuing: Lab, admin: DynamicClient) -> AsyncIterator[str]:
     """The fingerprint of the domain's certificate, issued with challenges routed by the Gateway API."""
     certificates = CertificateActivities(admin)

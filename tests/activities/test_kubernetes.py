@@ -117,7 +117,7 @@ async def test_many_may_discover_kinds_at_once_on_a_new_client(lab: Lab) -> None
         found = await asyncio.gather(
             *(kubernetes.resource(cluster, version, kind) for version, kind in kinds), return_exceptions=True
         )
-    assert ["" if isinstance(one, ApplicationError) else one.kind for one in found] == [
+    assert ["" if isinstance(one, ApplicationError) else getattr(one, "kind", one) for one in found] == [
         "Secret",
         "",
         "Deployment",
@@ -200,6 +200,28 @@ async def test_a_server_that_is_starting_refuses_only_for_the_moment(
         async with kubernetes.answering(admin, "read Secret shop"):
             raise ApiException(status=403, reason=words)
     assert (caught.value.type, caught.value.non_retryable) == ("ClusterUnreachable", False)
+
+
+@pytest.mark.lab
+async def test_a_server_that_did_not_answer_a_moment_ago_refuses_only_for_the_moment(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have read its roles between its refusal and the question whether it is ready."""
+
+    async def refused(cluster: DynamicClient) -> ApplicationError:
+        with pytest.raises(ApplicationError) as caught:
+            async with kubernetes.answering(cluster, "read Secret shop"):
+                raise ApiException(status=403, reason=FORBIDDEN)
+        return caught.value
+
+    async with kubernetes.connect(str(lab.kubeconfig)) as cluster:
+        assert (await refused(cluster)).non_retryable
+        with pytest.raises(ApplicationError, match="gone"):
+            async with kubernetes.answering(cluster, "read Secret shop"):
+                raise ConnectionResetError("gone")
+        assert not (await refused(cluster)).non_retryable
+        monkeypatch.setattr(kubernetes, "_SETTLING_SECONDS", 0.0)
+        assert (await refused(cluster)).non_retryable
 
 
 @pytest.mark.lab

@@ -37,7 +37,8 @@ from lifecycle.steps import (
 
 pytestmark = pytest.mark.lab
 
-A, R = TypeVar("A"), TypeVar("R")
+A = TypeVar("A")
+R = TypeVar("R")
 
 NAMESPACE = "cert-manager"
 REQUEST = PlatformRequest(cluster="lab")

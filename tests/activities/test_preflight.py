@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import pytest
+from dns.nameserver import Do53Nameserver
 from kubernetes.aio.dynamic import DynamicClient
 
 from activities import kubernetes, lookups, resolving
@@ -336,4 +337,5 @@ async def test_the_zones_own_servers_are_found_and_do_not_follow_an_alias_out_of
 def test_a_name_server_is_an_address_with_or_without_a_port(text: str, expected: tuple[str, int]) -> None:
     ((_, resolver),) = resolving.resolvers((text,), 1.0)
     (made,) = resolver.nameservers
+    assert isinstance(made, Do53Nameserver)
     assert (made.address, made.port) == expected

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509 as certificates
@@ -42,7 +43,7 @@ pytestmark = pytest.mark.lab
 
 KEYWORDS = (queues.DOMAIN_PHASE, queues.SERVING_STATUS, queues.GATEWAY)
 INSTANTS = (queues.NOT_AFTER, queues.NEXT_CHECK_AT)
-KEYS = {
+KEYS: dict[str, SearchAttributeKey[Any]] = {
     **{attribute.name: SearchAttributeKey.for_keyword(attribute.name) for attribute in KEYWORDS},
     **{attribute.name: SearchAttributeKey.for_datetime(attribute.name) for attribute in INSTANTS},
 }

@@ -44,7 +44,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
     """A stage with cert-manager, the issuer `lab`, and `minute`, whose certificates live for a hundred seconds."""
     async with run_stage(tmp_path_factory.mktemp("stage")) as running:
         async with asyncio.timeout(180):
-            installed = await running.command("platform", "install", "--cluster", "lab")
+            installed = await running.command("platform", "install", "--cluster", "lab", "--concurrent-workers", "30")
         assert installed["ready"], installed
         arguments = ("--server", running.lab.acme_directory, "--ca-bundle", str(running.lab.acme_ca))
         async with asyncio.timeout(60):

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import dns.asyncquery
 import dns.message
+import dns.name
 import dns.rcode
 import dns.tsigkeyring
 import dns.update
@@ -67,7 +68,9 @@ async def test_only_signed_updates_are_taken(served: Served) -> None:
     unsigned.add("_acme-challenge.shop", 5, "TXT", '"proof"')
     refused = await dns.asyncquery.udp(unsigned, address, port=port, timeout=2)
     assert refused.rcode() != dns.rcode.NOERROR
-    signed = dns.update.UpdateMessage("example.test", keyring=dns.tsigkeyring.from_text(KEY), keyname="lab-key.")
+    signed = dns.update.UpdateMessage(
+        "example.test", keyring=dns.tsigkeyring.from_text(KEY), keyname=dns.name.from_text("lab-key.")
+    )
     signed.add("_acme-challenge.shop", 5, "TXT", '"proof"')
     assert (await dns.asyncquery.udp(signed, address, port=port, timeout=2)).rcode() == dns.rcode.NOERROR
     answer = await ask(served, "_acme-challenge.shop.example.test", "TXT")

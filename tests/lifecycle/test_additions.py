@@ -75,7 +75,7 @@ def test_only_what_was_asked_for_is_brought_and_only_what_was_refused_is_removed
 # --- network policies -------------------------------------------------------------------------------------------------
 
 
-def ports(component: str, request: PlatformRequest = REQUEST) -> tuple[list[object], list[object]]:
+def ports(component: str, request: PlatformRequest = REQUEST) -> tuple[list[str], list[str]]:
     (policy,) = (
         item for item in additions.network_policies(request) if item["metadata"]["name"].endswith(f"-{component}")
     )

@@ -51,7 +51,7 @@ def told(**changes: Any) -> tuple[list[str], list[str]]:
 
 STAYING = DnsChallenge(record=RECORD, solver=STAYS)
 WRONG = {"zone": "example.com", "authority": Authority.NO}
-NOWHERE = {"aliases": ("x.gone.com",), "zone": "com", "authority": Authority.NO}
+NOWHERE: dict[str, Any] = {"aliases": ("x.gone.com",), "zone": "com", "authority": Authority.NO}
 
 
 @pytest.mark.parametrize(

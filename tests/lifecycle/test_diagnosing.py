@@ -299,6 +299,15 @@ def test_what_is_on_the_challenges_way_is_the_cause(more: Json, code: str, actio
     assert action == (found.remedy.action if found.remedy else None)
 
 
+def test_a_challenge_that_was_open_when_its_order_failed_is_not_to_blame() -> None:
+    """Its route is taken away with the failed issuance, and cert-manager goes on looking for it."""
+    still_open = challenge(reason="wrong status code '404'", spec={"dnsName": "www.shop.example.com"})
+    order = made("shop-1-77", owner=REQUEST, status={"state": "invalid", "url": "https://ca.example/order/1"})
+    found = diagnose(solving(orders=(order,), challenges=(still_open, challenge("invalid", "refused")), routes=()))
+    assert (codes(found)[0], found.findings[0].subject) == ("CW1303", HOSTNAME)
+    assert not {"CW1304", "CW1355"} & set(codes(found))
+
+
 def test_a_domain_of_the_gateway_api_is_routed_by_an_httproute() -> None:
     gateway = dataclasses.replace(seen().gateway, kind=GatewayKind.GATEWAY_API)
     unrouted = diagnose(solving(routes=(), gateway=gateway))

@@ -54,7 +54,8 @@ def test_the_issuer_says_who_the_ca_is_and_how_names_are_proved() -> None:
     assert acme.methods == ((NAME, "http-01"), (WILDCARD, "dns-01"))
     assert acme_of(REQUEST, issuer(DNS01)).methods == ((NAME, "dns-01"), (WILDCARD, "dns-01"))
     assert acme_of(REQUEST, issuer(HTTP01, server="https://ca.example/"), ("ca.example",)).identities == ("ca.example",)
-    for other in (None, {"spec": {"selfSigned": {}}}):
+    others: tuple[dict[str, Any] | None, ...] = (None, {"spec": {"selfSigned": {}}})
+    for other in others:
         assert acme_of(REQUEST, other).methods == ()
 
 

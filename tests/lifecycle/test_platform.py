@@ -241,6 +241,28 @@ def test_values_are_merged_field_by_field_over_ours() -> None:
     assert values["prometheus"]["enabled"] is True
 
 
+def test_more_workers_come_with_their_requests_and_new_pods_and_stay_until_told_otherwise() -> None:
+    asked = dataclasses.replace(REQUEST, concurrent_workers=50)
+    values = release_values(asked, "{}", {})
+    assert values["config"] == {"numberOfConcurrentWorkers": 50, "kubernetesAPIQPS": 200, "kubernetesAPIBurst": 500}
+    assert values["podAnnotations"] == {"certwright.dev/concurrent-workers": "50"}
+    assert values == release_values(REQUEST, "{}", values)
+    operator = json.dumps({"config": {"kubernetesAPIQPS": 100}})
+    assert release_values(asked, operator, {})["config"]["kubernetesAPIQPS"] == 100
+    fewer = release_values(dataclasses.replace(REQUEST, concurrent_workers=5), "{}", values)
+    assert fewer["config"] == {"numberOfConcurrentWorkers": 5, "kubernetesAPIQPS": 20, "kubernetesAPIBurst": 50}
+
+
+def test_a_controller_gives_its_lease_up_before_its_caches_are_a_minute_apart() -> None:
+    election = helm_values(REQUEST)["global"]["leaderElection"]
+    assert election == {
+        "namespace": "cert-manager",
+        "leaseDuration": "15s",
+        "renewDeadline": "10s",
+        "retryPeriod": "2s",
+    }
+
+
 def test_values_that_are_no_object_are_refused() -> None:
     with pytest.raises(ValueError, match="not an object"):
         helm_values(dataclasses.replace(REQUEST, values="[]"))

@@ -624,7 +624,7 @@ Interleavings.TestCase.settings = settings(
 )
 
 
-class TestInterleavings(Interleavings.TestCase):  # type: ignore[name-defined,misc]
+class TestInterleavings(Interleavings.TestCase):  # type: ignore[valid-type,misc]
     """Never above any limit, for any interleaving; work-conserving; nothing lost or doubled from run to run."""
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lifecycle.domain import IssuerKind, IssuerRef, KeyAlgorithm, OnboardingRequest, Rehearsal, Route
 from lifecycle.requests import OnboardingDefaults, parse_onboarding, parse_platform
 from lifecycle.steps import PlatformRequest
+from tests.starter.bad_input import BAD_HOSTNAMES
 
 DEFAULTS = OnboardingDefaults(
     issuer=IssuerRef(name="acme"), routes=(Route(prefix="/", service="frontend-service", port=80),)
@@ -66,18 +67,9 @@ def test_the_algorithm_alone_takes_its_own_smallest_key() -> None:
 
 
 def test_every_bad_hostname_of_a_request_is_named_with_its_place() -> None:
-    bad = {
-        "shop_1.example.com": "underscore",
-        "shop..example.com": "empty label",
-        "a" * 64 + ".example.com": "64 octets",
-        "*.example.com": "wildcard",
-        "192.0.2.7": "IP address",
-        "localhost": "localhost",
-        "web.default.svc.cluster.local": "cluster's own domain",
-    }
-    found = refused({"hostnames": ["good.example.com", *bad]})
-    assert list(found) == [f"hostnames[{index}]" for index in range(1, len(bad) + 1)]
-    for problems, word in zip(found.values(), bad.values(), strict=True):
+    found = refused({"hostnames": ["good.example.com", *BAD_HOSTNAMES]})
+    assert list(found) == [f"hostnames[{index}]" for index in range(1, len(BAD_HOSTNAMES) + 1)]
+    for problems, word in zip(found.values(), BAD_HOSTNAMES.values(), strict=True):
         assert word in problems[0]
 
 
@@ -201,6 +193,7 @@ def test_what_a_platform_is_to_have_beside_cert_manager_is_parsed_and_absent_is_
             "dashboard": False,
             "issuer_ports": [8200, 5353, 8200],
             "monitoring_labels": {"release": "prometheus", "example.com/team": ""},
+            "concurrent_workers": 50,
         }
     )
     assert isinstance(request, PlatformRequest)
@@ -211,6 +204,7 @@ def test_what_a_platform_is_to_have_beside_cert_manager_is_parsed_and_absent_is_
         False,
     )
     assert request.issuer_ports == (5353, 8200)
+    assert request.concurrent_workers == 50
     assert request.monitoring_labels == (("example.com/team", ""), ("release", "prometheus"))
 
 
@@ -225,6 +219,7 @@ def test_all_problems_of_a_platform_come_at_once() -> None:
             "issuer_ports": [0, "443"],
             "api_server_ports": 6443,
             "monitoring_labels": {"a b": "c", "d": "e f"},
+            "concurrent_workers": 61,
         }
     )
     assert isinstance(found, tuple)
@@ -241,6 +236,7 @@ def test_all_problems_of_a_platform_come_at_once() -> None:
         "api_server_ports",
         "monitoring_labels.a b",
         "monitoring_labels.d",
+        "concurrent_workers",
     }
 
 
@@ -254,5 +250,7 @@ def test_a_request_says_whether_it_is_rehearsed(said: str | None, expected: Rehe
     request = parse_onboarding(document, tenant="acme", defaults=defaults)
     assert isinstance(request, OnboardingRequest)
     assert request.rehearsal is expected
-    (error,) = parse_onboarding({**document, "rehearsal": "once"}, tenant="acme", defaults=defaults)
+    refused = parse_onboarding({**document, "rehearsal": "once"}, tenant="acme", defaults=defaults)
+    assert isinstance(refused, tuple)
+    (error,) = refused
     assert (error.field, error.fix) == ("rehearsal", "write one of first, always, never")

@@ -18,11 +18,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from temporalio.client import Client, WithStartWorkflowOperation, WorkflowFailureError, WorkflowUpdateFailedError
-from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.client import Client, WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
-from lifecycle import findings, names, progress, queues, rehearsal
+from lifecycle import findings, names, queues, rehearsal
 from lifecycle.domain import DomainStatus, IssuerRef, OnboardingRequest, Phase, RoutingStatus
 from lifecycle.steps import (
     BackupRequest,
@@ -44,7 +43,7 @@ from lifecycle.steps import (
     Wake,
 )
 from tests.workflows.conftest import development_server
-from tests.workflows.pretended import World, hang, request, seen, until, working
+from tests.workflows.pretended import World, hang, onboard, request, seen, until, working
 from workflows.backup import Backup
 from workflows.domain import DomainOnboarding
 from workflows.issuer import IssuerInspection, IssuerSetup
@@ -79,17 +78,7 @@ class Stage:
 
     async def onboard(self, *further: str) -> None:
         self.asked = request(self.asked.hostname, *further)
-        await self.client.execute_update_with_start_workflow(
-            DomainOnboarding.onboard,
-            self.asked,
-            start_workflow_operation=WithStartWorkflowOperation(
-                DomainOnboarding.run,
-                progress.begin(self.asked),
-                id=self.id,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                task_queue=queues.WORKFLOWS,
-            ),
-        )
+        await onboard(self.client, self.asked)
 
     async def seen(self, condition: Condition) -> DomainStatus:
         return await seen(self.client, self.id, condition)
@@ -349,7 +338,7 @@ def commands(history: dict[str, Any]) -> list[str]:
     found = []
     for event in history["events"]:
         kind = event["eventType"].removeprefix("EVENT_TYPE_")
-        attributes = next((part for key, part in event.items() if key.endswith("EventAttributes")), {})
+        attributes: dict[str, Any] = next((part for key, part in event.items() if key.endswith("EventAttributes")), {})
         if "workflowTaskCompletedEventId" not in attributes:
             continue
         named = (

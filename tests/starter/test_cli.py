@@ -266,6 +266,7 @@ async def test_the_platform_is_installed_and_its_state_shown(run: Run, world: Wo
 
 async def test_what_is_wished_beside_cert_manager_is_asked_for_and_shown(run: Run, world: World) -> None:
     flags = ["--ha", "--network-policies", "--issuer-port", "8200", "--no-dashboard", "--monitoring-label", "release=x"]
+    flags += ["--concurrent-workers", "40"]
     code, out, err = await run("platform", "install", "--cluster", "prod-1", *flags)
     assert code == 0, err
     assert "+ create ConfigMap cert-manager/certwright-dashboard" in out
@@ -274,6 +275,7 @@ async def test_what_is_wished_beside_cert_manager_is_asked_for_and_shown(run: Ru
     assert wishes == (True, True, None, False)
     assert (asked.issuer_ports, asked.api_server_ports) == ((8200,), ())
     assert asked.monitoring_labels == (("release", "x"),)
+    assert asked.concurrent_workers == 40
 
 
 async def test_a_dry_run_shows_each_object_with_its_fields_also_as_json(run: Run, world: World) -> None:

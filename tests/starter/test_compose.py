@@ -32,7 +32,7 @@ def environment(name: str) -> dict[str, str]:
 
 def test_it_is_valid_by_the_compose_schema() -> None:
     schema = json.loads((Path(__file__).parent / "data" / "compose-spec.json").read_text())
-    jsonschema.validate(COMPOSE, schema, cls=jsonschema.validators.validator_for(schema))
+    jsonschema.validate(COMPOSE, schema)
 
 
 @pytest.mark.parametrize("name", NAMES)

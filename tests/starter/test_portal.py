@@ -211,7 +211,7 @@ OPERATIONS = [
 async def test_without_a_valid_token_nothing_happens(
     door: Door, server: WorkflowEnvironment, hostname: str, method: str, path: str, template: str, token: str | None
 ) -> None:
-    headers = {} if token is None else {"Authorization": f"Bearer {token}".encode()}
+    headers = {} if token is None else {b"Authorization": f"Bearer {token}".encode()}
     response = await door.http.request(
         method, path.format(hostname), headers=headers, json={"hostname": hostname} if method == "POST" else None
     )

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import signal
 import sys
-from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -18,28 +16,10 @@ from temporalio.testing import WorkflowEnvironment
 from activities import temporal
 from lab.ports import free_ports
 from starter import domains, portal, search_attributes, tokens
+from tests.programs import ended, program
 from tests.starter.conftest import SETTINGS, Door
 
-
-@contextlib.asynccontextmanager
-async def program(log: Path, **settings: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The portal's process with these settings and nothing else; killed where the test did not end it."""
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "starter.cli",
-            "portal",
-            stdout=output,
-            stderr=output,
-            env={"PATH": os.environ["PATH"], **settings},
-        )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+portal_program = partial(program, ("starter.cli", "portal"))
 
 
 async def health(http: httpx.AsyncClient) -> int:
@@ -62,13 +42,12 @@ async def test_it_serves_and_ends_by_sigterm_and_logs_no_token(server: WorkflowE
         "CERTWRIGHT_PORTAL_TOKENS_FILE": str(file),
         "TEMPORAL_ADDRESS": server.client.service_client.config.target_host,
     }
-    async with program(log, **settings) as process, httpx.AsyncClient(base_url=url, trust_env=False) as http:
+    async with portal_program(log, **settings) as process, httpx.AsyncClient(base_url=url, trust_env=False) as http:
         assert await health(http) == 200
         headers = {"Authorization": f"Bearer {token}"}
         assert (await http.get("/v1/domains", headers=headers)).status_code == 200
         assert (await http.get(f"/v1/domains/{token}", headers=headers)).status_code == 404
-        process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 20) == 0
+        assert await ended(process, 20) == 0
     events = [json.loads(text) for text in log.read_text().splitlines() if text.startswith("{")]
     assert {"tokens file is open to others", "portal serving", "request", "portal ended"} <= {
         event["event"] for event in events
@@ -90,19 +69,18 @@ async def test_without_temporal_it_runs_and_says_so(tmp_path: Path) -> None:
     }
     url = f"http://127.0.0.1:{port}"
     async with (
-        program(tmp_path / "log", **settings) as process,
+        portal_program(tmp_path / "log", **settings) as process,
         httpx.AsyncClient(base_url=url, trust_env=False) as http,
     ):
         assert await health(http) == 503
-        process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 20) == 0
+        assert await ended(process, 20) == 0
 
 
 async def test_a_tokens_file_with_a_token_in_it_is_refused_and_not_repeated(tmp_path: Path) -> None:
     token, _ = tokens.new("acme")
     file, log = tmp_path / "tokens", tmp_path / "log"
     file.write_text(f"acme {token}\n")
-    async with program(log, CERTWRIGHT_PORTAL_TOKENS_FILE=str(file)) as process:
+    async with portal_program(log, CERTWRIGHT_PORTAL_TOKENS_FILE=str(file)) as process:
         assert await asyncio.wait_for(process.wait(), 30) == 2
     assert "line 1" in log.read_text()
     assert token not in log.read_text()

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -22,6 +20,7 @@ from lab.ports import free_ports
 from lifecycle import manifests, names, queues
 from lifecycle.domain import IssuerRef, OnboardingRequest, Route
 from lifecycle.steps import CertificateTarget, IssuerRequest
+from tests.programs import ended, program
 from workflows.certificate import CertificateIssuance
 
 HOSTNAME = "drain.umbrella.test"
@@ -34,24 +33,7 @@ async def temporal() -> AsyncIterator[WorkflowEnvironment]:
         yield environment
 
 
-@asynccontextmanager
-async def worker(log: Path, **settings: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A worker's process with these settings and nothing else; killed where the test did not end it."""
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "worker",
-            stdout=output,
-            stderr=output,
-            env={"PATH": os.environ["PATH"], **settings},
-        )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+worker = partial(program, ("worker",))
 
 
 def events(log: Path) -> list[dict[str, object]]:
@@ -67,12 +49,6 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float 
             return
         await asyncio.sleep(0.1)
     raise AssertionError("never came true")
-
-
-async def ended(process: asyncio.subprocess.Process, seconds: float) -> int:
-    """The exit code after SIGTERM, within the time."""
-    process.send_signal(signal.SIGTERM)
-    return await asyncio.wait_for(process.wait(), seconds)
 
 
 async def test_bad_settings_end_with_2_and_all_reasons(tmp_path: Path) -> None:

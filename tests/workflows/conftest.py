@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from temporalio.api.enums.v1 import IndexedValueType
@@ -19,7 +20,7 @@ from tests.workflows.pretended import World, working
 
 PROGRAMS = Path(sys.executable).parent
 
-_MAKE = {
+_MAKE: dict[AttributeType, Callable[[str], SearchAttributeKey[Any]]] = {
     AttributeType.KEYWORD: SearchAttributeKey.for_keyword,
     AttributeType.BOOL: SearchAttributeKey.for_bool,
     AttributeType.DATETIME: SearchAttributeKey.for_datetime,

@@ -16,12 +16,13 @@ from typing import Any
 from temporalio import activity
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.testservice.v1 import UnlockTimeSkippingRequest
-from temporalio.client import Client
+from temporalio.client import Client, WithStartWorkflowOperation
+from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
-from lifecycle import progress, queues
+from lifecycle import names, progress, queues
 from lifecycle.domain import (
     CertificateFacts,
     DomainState,
@@ -40,6 +41,7 @@ from lifecycle.steps import (
     CertificateTarget,
     ChangeKind,
     Cleanup,
+    DomainAnswer,
     EdgeReport,
     FleetReviewReport,
     IssuanceResult,
@@ -81,6 +83,21 @@ def request(*hostnames: str, tenant: str = "acme") -> OnboardingRequest:
 
 def begin(*hostnames: str, tenant: str = "acme") -> DomainState:
     return progress.begin(request(*hostnames, tenant=tenant))
+
+
+async def onboard(client: Client, asked: OnboardingRequest, workflow_id: str = "") -> DomainAnswer:
+    """As the doors do it: start and ask in one; under the domain's own id where none is given."""
+    return await client.execute_update_with_start_workflow(
+        DomainOnboarding.onboard,
+        asked,
+        start_workflow_operation=WithStartWorkflowOperation(
+            DomainOnboarding.run,
+            progress.begin(asked),
+            id=workflow_id or names.domain_id(asked.hostname),
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            task_queue=queues.WORKFLOWS,
+        ),
+    )
 
 
 class World:
@@ -199,7 +216,7 @@ class World:
 
     def _other(self, name: str, argument: Any) -> Any:
         backup = BackupReport(name="20270101T000000Z.age", bytes=4096, sha256="ab" * 32, counts=(("Secret", 3),))
-        return {
+        answers: dict[str, Callable[[], Any]] = {
             "reserve_names": lambda: ReservationResult(),
             "release_names": lambda: Cleanup(),
             "inspect_platform": lambda: PlatformInspection(
@@ -251,7 +268,8 @@ class World:
             "verify_backup": lambda: dataclasses.replace(backup, verified=True, verified_how="opened"),
             "prune_backups": lambda: dataclasses.replace(backup, removed=("oldest.age",)),
             "restore_backup": lambda: RestoreReport(backup=argument.backup, equal=True),
-        }[name]()
+        }
+        return answers[name]()
 
     def activities(self, queue: str) -> list[Callable[..., Any]]:
         return [self._pretend(hand) for hand in HANDS if hand.queue == queue]

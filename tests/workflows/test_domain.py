@@ -7,31 +7,27 @@ import dataclasses
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from temporalio.client import (
-    Client,
-    WithStartWorkflowOperation,
     WorkflowHandle,
     WorkflowUpdateFailedError,
 )
-from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError
 
-from lifecycle import findings, progress, queues
+from lifecycle import findings, queues
 from lifecycle.domain import (
     ActionRequired,
     CertificateStatus,
     DnsRecord,
     DomainStatus,
-    OnboardingRequest,
     Phase,
     RoutingStatus,
     ServingStatus,
 )
 from lifecycle.steps import (
-    DomainAnswer,
     IssuanceResult,
     PreflightReport,
     RenewalRequest,
@@ -39,7 +35,7 @@ from lifecycle.steps import (
     ReservationResult,
     Wake,
 )
-from tests.workflows.pretended import World, begin, hang, linger, request, seen, status_of, until
+from tests.workflows.pretended import World, begin, hang, linger, onboard, request, seen, status_of, until
 from workflows.domain import DomainOnboarding
 
 Handle = WorkflowHandle[Any, DomainStatus]
@@ -82,24 +78,6 @@ def latest(world: World, handle: Handle) -> Handle:
 
 def in_phase(phase: Phase) -> Callable[[DomainStatus], bool]:
     return lambda status: status.phase is phase
-
-
-async def onboard(
-    client: Client, asked: OnboardingRequest, workflow_id: str, update_id: str | None = None
-) -> DomainAnswer:
-    """As the doors do it: start and ask in one."""
-    return await client.execute_update_with_start_workflow(
-        DomainOnboarding.onboard,
-        asked,
-        id=update_id,
-        start_workflow_operation=WithStartWorkflowOperation(
-            DomainOnboarding.run,
-            progress.begin(asked),
-            id=workflow_id,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            task_queue=queues.WORKFLOWS,
-        ),
-    )
 
 
 # --- from request to active -------------------------------------------------------------------------------------------
@@ -287,7 +265,7 @@ async def test_an_order_whose_cause_is_seen_to_be_gone_is_made_after_1_10_and_10
             world.script["check_preflight"] = [lambda _: NOT_POINTED]
         await world.sleep(timedelta(minutes=minutes * 0.3))
         if minutes < 100:
-            await until(lambda number=number: world.calls.count("issue_certificate") == number + 1)
+            await until(partial(issued_times, world, number + 1))
     await until(lambda: world.calls.count("check_preflight") >= 4)
     assert world.calls.count("issue_certificate") == 3
     world.script.clear()
@@ -386,6 +364,14 @@ async def test_renew_now_answers_when_the_new_certificate_is_served(world: World
     assert world.arguments["see_renewal_through"][0].force
 
 
+def issued_times(world: World, number: int) -> bool:
+    return world.calls.count("issue_certificate") == number
+
+
+def says(code: str, status: DomainStatus) -> bool:
+    return code in {item.code for item in status.findings}
+
+
 async def test_a_renewal_that_does_not_come_is_told_by_fractions_of_the_life_left(world: World) -> None:
     handle, client = await active(world), world.environment.client
     world.script["see_renewal_through"] = [lambda _: RenewalResult(issuance=IssuanceResult(ready=False))]
@@ -402,9 +388,7 @@ async def test_a_renewal_that_does_not_come_is_told_by_fractions_of_the_life_lef
     ):
         now = await world.now()
         await world.sleep(first.renewal_at + window * part - now)
-        status = await seen(
-            client, handle.id, lambda status, code=code: code.code in {item.code for item in status.findings}
-        )
+        status = await seen(client, handle.id, partial(says, code.code))
         calls = world.arguments["see_renewal_through"]
         forced[code.title] = isinstance(calls[-1], RenewalRequest) and calls[-1].force
     assert CertificateStatus.EXPIRED is status.certificate

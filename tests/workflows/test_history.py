@@ -7,17 +7,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 from temporalio import activity
-from temporalio.client import Client, WithStartWorkflowOperation
-from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from benchmarks import history
-from lifecycle import findings, names, progress, queues
+from lifecycle import findings, names
 from lifecycle.domain import Phase, RoutingStatus
 from lifecycle.steps import CertificateTarget, PreflightReport
 from tests.workflows.conftest import development_server
-from tests.workflows.pretended import World, request, seen, working
+from tests.workflows.pretended import World, onboard, request, seen, working
 from tests.workflows.watching import Watching
 from worker.sandbox import workflow_runner
 from workflows.domain import DomainOnboarding
@@ -34,22 +32,6 @@ async def short() -> AsyncIterator[World]:
             yield world
 
 
-async def onboard(client: Client, hostname: str) -> str:
-    asked = request(hostname)
-    await client.execute_update_with_start_workflow(
-        DomainOnboarding.onboard,
-        asked,
-        start_workflow_operation=WithStartWorkflowOperation(
-            DomainOnboarding.run,
-            progress.begin(asked),
-            id=names.domain_id(hostname),
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            task_queue=queues.WORKFLOWS,
-        ),
-    )
-    return names.domain_id(hostname)
-
-
 async def test_an_onboarding_and_a_renewal_are_as_few_events_as_aimed_at() -> None:
     async with development_server() as environment:
         world = World(environment)
@@ -61,7 +43,8 @@ async def test_an_onboarding_and_a_renewal_are_as_few_events_as_aimed_at() -> No
 async def test_a_domain_begins_a_new_run_where_the_server_suggests_it_and_loses_nothing(short: World) -> None:
     short.script["check_preflight"] = [lambda _: NOT_POINTED]
     client = short.environment.client
-    workflow_id = await onboard(client, "long.example.com")
+    await onboard(client, request("long.example.com"))
+    workflow_id = names.domain_id("long.example.com")
     handle = client.get_workflow_handle_for(DomainOnboarding.run, workflow_id)
     first = (await handle.describe()).run_id
     before = await seen(client, workflow_id, lambda status: status.next_check_at is not None)
@@ -80,7 +63,8 @@ async def test_a_domain_begins_a_new_run_where_the_server_suggests_it_and_loses_
 
 async def test_lists_find_a_domain_by_its_state(short: World) -> None:
     client = short.environment.client
-    workflow_id = await onboard(client, "listed.example.com")
+    await onboard(client, request("listed.example.com"))
+    workflow_id = names.domain_id("listed.example.com")
     await seen(client, workflow_id, lambda status: status.phase is Phase.ACTIVE)
     query = (
         f"WorkflowId = '{workflow_id}' AND ExecutionStatus = 'Running' AND Tenant = 'acme' AND DomainPhase = 'active' "
@@ -125,7 +109,8 @@ async def test_a_server_that_is_gone_for_seconds_is_named_in_the_state(short: Wo
 
     short.script["issue_certificate"] = [answers]
     client = short.environment.client
-    workflow_id = await onboard(client, "hindered.example.com")
+    await onboard(client, request("hindered.example.com"))
+    workflow_id = names.domain_id("hindered.example.com")
     status = await seen(client, workflow_id, lambda status: status.waiting_until is not None)
     assert findings.SURROUNDINGS_BROKEN.code == status.findings[0].code
     assert status.phase is Phase.ISSUING

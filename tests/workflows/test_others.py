@@ -10,15 +10,13 @@ from typing import Any
 
 import pytest
 from temporalio.client import (
-    WithStartWorkflowOperation,
     WorkflowFailureError,
     WorkflowHandle,
     WorkflowUpdateFailedError,
 )
-from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError, CancelledError
 
-from lifecycle import findings, names, progress, queues
+from lifecycle import findings, names, queues
 from lifecycle.domain import IssuerRef
 from lifecycle.steps import (
     AdditionFacts,
@@ -39,9 +37,8 @@ from lifecycle.steps import (
     RestoreRequest,
     RollbackRequest,
 )
-from tests.workflows.pretended import World, linger, request, until
+from tests.workflows.pretended import World, linger, onboard, request, until
 from workflows.backup import Backup
-from workflows.domain import DomainOnboarding
 from workflows.issuer import IssuerSetup
 from workflows.platform import PlatformInstallation
 from workflows.reservation import HostnameReservation
@@ -345,17 +342,7 @@ async def test_a_held_name_is_refused_to_everybody_until_its_owner_lets_it_go(wo
     asked = request("www.shop.example.com", tenant="globex")
     assert reservation.id == names.domain_id(asked.hostname), "one name has one owner"
     with pytest.raises(WorkflowUpdateFailedError) as refused:
-        await client.execute_update_with_start_workflow(
-            DomainOnboarding.onboard,
-            asked,
-            start_workflow_operation=WithStartWorkflowOperation(
-                DomainOnboarding.run,
-                progress.begin(asked),
-                id=names.domain_id(asked.hostname),
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                task_queue=queues.WORKFLOWS,
-            ),
-        )
+        await onboard(client, asked)
     assert isinstance(refused.value.cause, ApplicationError)
     assert refused.value.cause.type == queues.HOSTNAME_TAKEN
     assert "acme" not in str(refused.value.cause)

@@ -138,7 +138,7 @@ async def send_out(client: Client, *errands: Errand) -> list[WorkflowHandle[Owne
     handles = []
     for errand in errands:
         handle = await client.start_workflow(Owner.run, errand, id=errand.request.owner, task_queue="owners")
-        await until(lambda handle=handle: handle.query(Owner.heard))  # type: ignore[misc]
+        await until(lambda handle=handle: handle.query(Owner.heard))
         handles.append(handle)
     return handles
 
@@ -185,7 +185,7 @@ async def test_new_runs_lose_and_double_nothing(environment: WorkflowEnvironment
         handles = await send_out(client, *(Errand(request=asking(name), seconds=5) for name in "abcd"))
         for _ in range(2):
             await quota.signal(IssuanceQuota.nudge)
-            before = set(runs)
+            before: set[str | None] = set(runs)
 
             async def renewed(before: set[str | None] = before) -> bool:
                 runs.add((await quota.describe()).run_id)

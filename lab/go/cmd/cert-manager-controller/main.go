@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"reflect"
 	"strings"
 	"syscall"
 	"time"
@@ -25,7 +26,9 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/component-base/logs"
 	logsapi "k8s.io/component-base/logs/api/v1"
+	"sigs.k8s.io/yaml"
 
+	configapi "github.com/cert-manager/cert-manager/pkg/apis/config/controller/v1alpha1"
 	"github.com/cert-manager/cert-manager/pkg/controller"
 	"github.com/cert-manager/cert-manager/pkg/controller/acmechallenges"
 	"github.com/cert-manager/cert-manager/pkg/controller/acmeorders"
@@ -54,7 +57,6 @@ import (
 
 const (
 	leaderLockName = "cert-manager-controller"
-	workers        = 5
 	healthzTimeout = 20 * time.Second
 )
 
@@ -76,6 +78,7 @@ type settings struct {
 	recursiveOnly                             bool
 	solverRequestCPU, solverRequestMemory     string
 	solverLimitsCPU, solverLimitsMemory       string
+	workers                                   int
 	disabled                                  []string
 	extraLabels                               map[string]string
 	logging                                   *logsapi.LoggingConfiguration
@@ -83,13 +86,15 @@ type settings struct {
 
 func parse(arguments []string) (*settings, error) {
 	s := &settings{logging: logsapi.NewLoggingConfiguration()}
-	s.KubernetesAPIQPS, s.KubernetesAPIBurst = 20, 50
 	s.ClusterIssuerAmbientCredentials = true
 	s.ACMEHTTP01SolverRunAsNonRoot = true
 	s.DefaultIssuerKind, s.DefaultIssuerGroup = "Issuer", "cert-manager.io"
 	s.DefaultAutoCertificateAnnotations = []string{"kubernetes.io/tls-acme"}
 	s.CopiedAnnotationPrefixes = []string{"*", "-kubectl.kubernetes.io/", "-fluxcd.io/", "-argocd.argoproj.io/"}
 	flags := pflag.NewFlagSet("cert-manager-controller", pflag.ContinueOnError)
+	file := flags.String("config", "", "path to a ControllerConfiguration; flags go before it")
+	flags.Float32Var(&s.KubernetesAPIQPS, "kube-api-qps", 20, "")
+	flags.IntVar(&s.KubernetesAPIBurst, "kube-api-burst", 50, "")
 	flags.StringVar(&s.Kubeconfig, "kubeconfig", "", "path to a kubeconfig; in-cluster otherwise")
 	flags.StringVar(&s.Namespace, "namespace", "", "limit to one namespace")
 	flags.StringVar(&s.ClusterResourceNamespace, "cluster-resource-namespace", "kube-system", "where cluster-scoped resources' Secrets lie")
@@ -111,6 +116,7 @@ func parse(arguments []string) (*settings, error) {
 	flags.StringVar(&s.DefaultIssuerName, "default-issuer-name", "", "")
 	flags.StringVar(&s.DefaultIssuerKind, "default-issuer-kind", s.DefaultIssuerKind, "")
 	flags.StringVar(&s.DefaultIssuerGroup, "default-issuer-group", s.DefaultIssuerGroup, "")
+	flags.IntVar(&s.workers, "concurrent-workers", 5, "workers of each controller")
 	flags.IntVar(&s.MaxConcurrentChallenges, "max-concurrent-challenges", 60, "")
 	flags.BoolVar(&s.EnableOwnerRef, "enable-certificate-owner-ref", false, "")
 	flags.BoolVar(&s.EnableGatewayAPI, "enable-gateway-api", false, "")
@@ -122,6 +128,11 @@ func parse(arguments []string) (*settings, error) {
 	logf.AddFlags(s.logging, flags)
 	if err := flags.Parse(arguments); err != nil {
 		return nil, err
+	}
+	if *file != "" {
+		if err := configure(s, flags, *file); err != nil {
+			return nil, fmt.Errorf("%s: %w", *file, err)
+		}
 	}
 	for _, given := range []struct {
 		text   string
@@ -144,6 +155,43 @@ func parse(arguments []string) (*settings, error) {
 		s.DNS01Nameservers = []string{"127.0.0.1:53"}
 	}
 	return s, nil
+}
+
+// configure takes over what the file says of numbers that no flag was given for. Other fields of upstream's are refused.
+func configure(s *settings, flags *pflag.FlagSet, path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var said configapi.ControllerConfiguration
+	if err := yaml.UnmarshalStrict(text, &said); err != nil {
+		return err
+	}
+	if qps := said.KubernetesAPIQPS; qps != nil && !flags.Changed("kube-api-qps") {
+		s.KubernetesAPIQPS = *qps
+	}
+	for _, given := range []struct {
+		number *int32
+		flag   string
+		target *int
+	}{
+		{said.KubernetesAPIBurst, "kube-api-burst", &s.KubernetesAPIBurst},
+		{said.NumberOfConcurrentWorkers, "concurrent-workers", &s.workers},
+		{said.MaxConcurrentChallenges, "max-concurrent-challenges", &s.MaxConcurrentChallenges},
+	} {
+		if given.number != nil && !flags.Changed(given.flag) {
+			*given.target = int(*given.number)
+		}
+	}
+	known := configapi.ControllerConfiguration{
+		TypeMeta: said.TypeMeta, KubernetesAPIQPS: said.KubernetesAPIQPS, KubernetesAPIBurst: said.KubernetesAPIBurst,
+		NumberOfConcurrentWorkers: said.NumberOfConcurrentWorkers, MaxConcurrentChallenges: said.MaxConcurrentChallenges,
+	}
+	if !reflect.DeepEqual(said, known) {
+		return errors.New("only kubernetesAPIQPS, kubernetesAPIBurst, numberOfConcurrentWorkers and " +
+			"maxConcurrentChallenges are understood here")
+	}
+	return nil
 }
 
 func quantity(text string, target *resource.Quantity) error {
@@ -251,7 +299,7 @@ func work(ctx context.Context, s *settings, factory *controller.ContextFactory, 
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		group.Go(func() error {
-			if err := built.Run(workers, ctx); err != nil {
+			if err := built.Run(s.workers, ctx); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
 			return nil
