@@ -403,12 +403,14 @@ class QuotaPlace:
     Attributes:
         lane: how urgent it is (`lifecycle.quota.Lane`).
         expected_at: when it may order, if nobody comes in front.
+        told_at: when the quota said so.
     """
 
     account: str
     lane: str = ""
     place: int = 0
     expected_at: datetime | None = None
+    told_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,7 +102,9 @@ def place(turn: QuotaTurn | None) -> QuotaPlace | None:
     """What a portal shows of a turn that is waited for."""
     if turn is None or turn.granted:
         return None
-    return QuotaPlace(account=turn.account, lane=turn.lane, place=turn.place, expected_at=turn.at)
+    return QuotaPlace(
+        account=turn.account, lane=turn.lane, place=turn.place, expected_at=turn.at, told_at=turn.asked_at
+    )
 
 
 def words(turn: QuotaTurn) -> str:

@@ -100,6 +100,7 @@ class World:
         self.rehearsal = ""
         self.account = "https://acme.example/acct/1"
         self.issued = 0
+        self.turns: list[QuotaTurn] = []
         self.calls: list[str] = []
         self.arguments: dict[str, list[Any]] = defaultdict(list)
         self.script: dict[str, list[Any]] = defaultdict(list)
@@ -133,7 +134,8 @@ class World:
         now = await self.now()
         told: dict[str, Any] = {"granted": True, "at": now + LEASE, **changes}
         turn = turns.new_turn(target, account=self.account, server=self.directory)
-        return dataclasses.replace(turn, since=now, asked_at=now, **told)
+        self.turns.append(dataclasses.replace(turn, since=now, asked_at=now, **told))
+        return self.turns[-1]
 
     def fingerprint(self) -> str:
         return hashlib.sha256(f"certificate {self.issued}".encode()).hexdigest()
