@@ -625,6 +625,11 @@ class Ledger:
             for place, (at, _, entry) in enumerate(expected, start=1)
         )
 
+    def place_of(self, owner: str, now: datetime) -> Place | None:
+        """Where an owner's request stands; None where none of its waits."""
+        ids = {one for one, entry in self._entries.items() if entry.request.owner == owner}
+        return next((place for place in self.places(now) if place.request_id in ids), None) if ids else None
+
     def overview(self, now: datetime, most: int = 20) -> QuotaOverview:
         """For people."""
         return QuotaOverview(

@@ -25,6 +25,7 @@ with workflow.unsafe.imports_passed_through():
         Ledger,
         Outcome,
         PastOrders,
+        Place,
         QuotaAnswer,
         QuotaAsk,
         QuotaLimits,
@@ -185,6 +186,11 @@ class IssuanceQuota:
     def nudge(self) -> None:
         """Move to the present version now; the end of a rollout sends it."""
         self._nudged = True
+
+    @workflow.query
+    def place_of(self, owner: str) -> Place | None:
+        """Where an owner's request stands now; None where none of its waits."""
+        return self._ledger.place_of(owner, workflow.now())
 
     @workflow.query
     def overview(self, most: int = 20) -> QuotaOverview:

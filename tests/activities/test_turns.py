@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from kubernetes.aio.dynamic import DynamicClient
@@ -20,18 +21,21 @@ from temporalio.testing import WorkflowEnvironment
 
 from activities.certificates import CertificateActivities
 from activities.preflight import PreflightActivities
+from activities.renewals import RenewalActivities
 from activities.turns import Quotas
 from lab.api import ApiError
 from lab.cluster import Lab
 from lifecycle import names, queues
 from lifecycle.domain import IssuerRef, QuotaTurn
-from lifecycle.quota import Lane, Outcome, QuotaState, quota_id
+from lifecycle.quota import Exemption, Lane, Outcome, PastOrder, PastOrders, QuotaState, quota_id
 from lifecycle.rate_limits import CaLimits, Limit, LimitKind, LimitsTable
-from lifecycle.steps import CertificateTarget
+from lifecycle.steps import CertificateTarget, RenewalRequest
 from tests.activities import domains
 from tests.activities.test_preflight import settings
 
 pytestmark = pytest.mark.lab
+
+T = TypeVar("T")
 
 ACCOUNT = "https://acme.example/acct/1"
 
@@ -70,15 +74,24 @@ def target(
     return dataclasses.replace(domains.target(hostname), turn=turn)
 
 
-async def told(temporal: Client, request_id: str) -> list[Outcome]:
-    """What the quota was told of the request."""
+async def signalled(temporal: Client, name: str, kind: type[T]) -> list[T]:
+    """What the quota was sent by this signal."""
     found = []
     async for event in temporal.get_workflow_handle(quota_id(ACCOUNT)).fetch_history_events():
         signal = event.workflow_execution_signaled_event_attributes
-        if signal.signal_name == "tell":
-            (outcome,) = await DataConverter.default.decode(signal.input.payloads, [Outcome])
-            found.append(outcome)
-    return [outcome for outcome in found if outcome.request_id == request_id]
+        if signal.signal_name == name:
+            found += await DataConverter.default.decode(signal.input.payloads, [kind])
+    return found
+
+
+async def told(temporal: Client, request_id: str) -> list[Outcome]:
+    """What the quota was told of the request."""
+    return [one for one in await signalled(temporal, "tell", Outcome) if one.request_id == request_id]
+
+
+async def learned(temporal: Client) -> list[PastOrder]:
+    """The orders that it was not asked for."""
+    return [order for past in await signalled(temporal, "learn", PastOrders) for order in past.orders]
 
 
 async def made(lab: Lab, hostname: str) -> bool:
@@ -198,3 +211,30 @@ async def test_a_look_asks_the_quota_and_not_the_clusters_orders_whose_turn_it_i
         assert (again.may_proceed, again.turn) == (True, None)
     finally:
         await domains.run(certificates.remove_certificate, past)
+
+
+async def test_a_renewal_is_told_as_what_came_of_its_grant_or_as_an_order_without_one(
+    issuing: Lab, admin: DynamicClient, certificates: CertificateActivities, temporal: Client
+) -> None:
+    asked = target("again.h1.test")
+    domains.point_here(issuing, "again.h1.test")
+    renewals = RenewalActivities(admin, await domains.edge_settings(issuing), Quotas(temporal, LimitsTable()))
+    try:
+        first = await domains.run(certificates.issue_certificate, dataclasses.replace(asked, turn=None))
+        assert first.secret is not None
+        turn = target("again.h1.test").turn
+        renewal = RenewalRequest(
+            request=asked.request, current_fingerprint=first.secret.fingerprint, force=True, turn=turn, account=ACCOUNT
+        )
+        second = await domains.run(renewals.see_renewal_through, renewal)
+        assert second.issuance.secret is not None
+        # the order of the first issuance is older than the turn, and not counted again
+        assert await told(temporal, "again.h1.test") == [Outcome(request_id="again.h1.test", orders=1, issued=True)]
+        assert await learned(temporal) == []
+        alone = dataclasses.replace(renewal, current_fingerprint=second.issuance.secret.fingerprint, turn=None)
+        assert (await domains.run(renewals.see_renewal_through, alone)).issuance.ready
+        (past,) = await learned(temporal)
+        assert (past.hostnames, past.registered_domains) == (("again.h1.test",), ("h1.test",))
+        assert (past.exemption, past.issued) == (Exemption.RENEWAL, True)
+    finally:
+        await domains.run(certificates.remove_certificate, asked)

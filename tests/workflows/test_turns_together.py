@@ -16,6 +16,7 @@ from lifecycle.domain import IssuerRef, OnboardingRequest, Phase, QuotaTurn, Rou
 from lifecycle.quota import Lane, Outcome, PastOrder, QuotaOverview, quota_id
 from lifecycle.rate_limits import CaLimits, Limit, LimitKind, LimitsTable
 from lifecycle.steps import CertificateTarget, Cleanup, IssuanceResult, PreflightReport, QuotaQuestion
+from starter import domains
 from starter.quotas import overviews
 from tests.workflows.conftest import development_server
 from tests.workflows.pretended import World, request, seen, working
@@ -130,6 +131,10 @@ async def test_a_domain_that_leaves_makes_room_for_the_next(world: World) -> Non
     before = await ca.overview()
     assert before.waiting == 2
     assert timedelta(minutes=59) < before.next[0].expected_at - first.at <= timedelta(hours=1)
+    told = (await domains.read(client, "two.example.com", "acme")).status
+    assert told is not None
+    assert told.quota is not None
+    assert told.quota.place == 2
     await one.execute_update(DomainOnboarding.cancel_request, "acme")
     for _ in range(100):
         after = await ca.overview()
@@ -138,6 +143,10 @@ async def test_a_domain_that_leaves_makes_room_for_the_next(world: World) -> Non
         await asyncio.sleep(0.1)
     assert [place.place for place in after.next] == [1]
     assert after.next[0].request_id.startswith(two.id)
+    told = (await domains.read(client, "two.example.com", "acme")).status
+    assert told is not None
+    assert told.quota is not None
+    assert told.quota.place == 1, "as it is now, though nobody told the domain"
     ca.quotas = Quotas(client, table(2, 3600.0))  # the operator's file says more now: whoever asks next tells it
     await onboard(world, "three.example.com")
     await seen(client, two.id, lambda status: status.phase is Phase.ACTIVE)
