@@ -33,6 +33,7 @@ from lifecycle.manifests import Manifest
 from lifecycle.platform import Permission, gateway_api_permissions, required_permissions
 from lifecycle.port_eighty import neighbours
 from lifecycle.preflight import PreflightEvidence, preflight_report, without_quota
+from lifecycle.quota import PastOrder
 from lifecycle.quota_used import past_orders
 from lifecycle.rate_limits import LimitsTable, limits_of
 from lifecycle.rehearsal import stage_of
@@ -111,7 +112,10 @@ class PreflightActivities:
         if self._quotas is None or not ahead.acme.server or not queued.may_proceed:
             return report
         asked = turns.new_turn(request, account=ahead.acme.account or ahead.acme.server, server=ahead.acme.server)
-        past = past_orders(request, orders=ahead.orders, certificates=evidence.certificates, now=now)
+
+        def past() -> tuple[PastOrder, ...]:
+            return past_orders(request, orders=ahead.orders, certificates=evidence.certificates, now=now)
+
         turn = await self._quotas.ask(request, asked, owner=activity.info().workflow_id or "", past=past)
         return replace(queued, turn=turn)
 

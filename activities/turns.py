@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import TypeVar
 
 from temporalio import activity
@@ -70,27 +71,36 @@ class Quotas:
         self._asking = asyncio.Semaphore(_AT_ONCE)
 
     async def ask(
-        self, request: OnboardingRequest, turn: QuotaTurn, *, owner: str, past: tuple[PastOrder, ...] = ()
+        self,
+        request: OnboardingRequest,
+        turn: QuotaTurn,
+        *,
+        owner: str,
+        past: Callable[[], Iterable[PastOrder]] = tuple,
     ) -> QuotaTurn:
         """The turn with the quota's answer, or unanswered; then an answer comes to `owner` by signal, or none does.
 
-        `past`: orders that the cluster shows; they count where this question begins the quota.
+        `past` gives the orders that the cluster shows; they count where this question begins the quota.
         """
         now = datetime.now(UTC)
         turn = dataclasses.replace(turn, asked_at=now)
         limits = limits_of(turn.server, self._limits)
-        state = opened(turn.account, limits, past, now)
         wanted = _wanted(request, turn, owner)
+
+        @cache
+        def first_state() -> QuotaState:
+            return opened(turn.account, limits, past(), now)
+
         try:
             async with asyncio.timeout(_PROMPT.total_seconds()), self._asking:
-                answer = await self._answer(state, QuotaAsk(request=wanted, limits=limits))
+                answer = await self._answer(turn.account, QuotaAsk(request=wanted, limits=limits), first_state)
             return turns.answered(turn, answer)
         except (TimeoutError, RPCError, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
             _note("quota did not answer at once", turn.account, str(error))
         try:
             await self._temporal.start_workflow(
                 WORKFLOW,
-                state,
+                first_state(),
                 id=quota_id(turn.account),
                 task_queue=queues.WORKFLOWS,
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
@@ -103,9 +113,9 @@ class Quotas:
             _note("quota not asked", turn.account, error.message)
         return turns.unanswered(turn, now)
 
-    async def _answer(self, state: QuotaState, ask: QuotaAsk) -> QuotaAnswer:
+    async def _answer(self, account: str, ask: QuotaAsk, first_state: Callable[[], QuotaState]) -> QuotaAnswer:
         """The Update's answer. A quota that runs is asked without the state that it would begin with."""
-        running = self._temporal.get_workflow_handle(quota_id(state.account))
+        running = self._temporal.get_workflow_handle(quota_id(account))
         try:
             told: QuotaAnswer = await running.execute_update(TURN, ask, result_type=QuotaAnswer, rpc_timeout=_PROMPT)
         except RPCError as error:
@@ -115,12 +125,12 @@ class Quotas:
             return told
         starting: WithStartWorkflowOperation[object, None] = WithStartWorkflowOperation(
             WORKFLOW,
-            state,
-            id=quota_id(state.account),
+            first_state(),
+            id=quota_id(account),
             task_queue=queues.WORKFLOWS,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-            static_summary=_summary(state.account),
+            static_summary=_summary(account),
         )
         first: QuotaAnswer = await self._temporal.execute_update_with_start_workflow(
             TURN, ask, result_type=QuotaAnswer, start_workflow_operation=starting, rpc_timeout=_PROMPT

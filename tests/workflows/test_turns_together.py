@@ -47,7 +47,7 @@ class Ca:
 
     async def look(self, asked: OnboardingRequest) -> PreflightReport:
         turn = new_turn(asked, account=self.account, server=self.world.directory)
-        turn = await self.quotas.ask(asked, turn, owner=names.domain_id(asked.hostname), past=self.past)
+        turn = await self.quotas.ask(asked, turn, owner=names.domain_id(asked.hostname), past=lambda: self.past)
         return PreflightReport(routing=RoutingStatus.POINTED, may_proceed=True, turn=turn)
 
     async def ask_again(self, question: QuotaQuestion) -> QuotaTurn:
