@@ -60,6 +60,7 @@ class IssuanceQuota:
         self._refused: list[Throttle] = []
         self._learned: list[PastOrders] = []
         self._allowed: list[QuotaLimits] = []
+        self._signalled: set[str] = set()
         self._listening: dict[str, list[asyncio.Future[QuotaAnswer]]] = {}
         self._nudged = False
 
@@ -97,8 +98,9 @@ class IssuanceQuota:
         listening = self._listening.pop(answer.request_id, [])
         for future in listening:
             future.set_result(answer)
-        if listening:
+        if listening and answer.request_id not in self._signalled:
             return
+        self._signalled.discard(answer.request_id)
         try:
             await workflow.get_external_workflow_handle(answer.owner).signal(ANSWER_SIGNAL, answer)
         except FailureError:
@@ -160,6 +162,7 @@ class IssuanceQuota:
     @workflow.signal
     def ask(self, request: QuotaRequest) -> None:
         """Somebody means to order; the owner hears by the signal `lifecycle.quota.ANSWER_SIGNAL`."""
+        self._signalled.add(request.id)
         self._asked.append(request)
 
     @workflow.signal
