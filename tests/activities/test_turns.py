@@ -218,7 +218,9 @@ async def test_a_renewal_is_told_as_what_came_of_its_grant_or_as_an_order_withou
 ) -> None:
     asked = target("again.h1.test")
     domains.point_here(issuing, "again.h1.test")
-    renewals = RenewalActivities(admin, await domains.edge_settings(issuing), Quotas(temporal, LimitsTable()))
+    looking = PreflightActivities(admin, settings(issuing))
+    edge = await domains.edge_settings(issuing)
+    renewals = RenewalActivities(admin, edge, looking, Quotas(temporal, LimitsTable()))
     try:
         first = await domains.run(certificates.issue_certificate, dataclasses.replace(asked, turn=None))
         assert first.secret is not None
