@@ -78,7 +78,7 @@ async def test_five_at_once_are_ordered_as_the_limit_allows_and_who_waits_sees_p
     async def watched(hostname: str) -> None:
         def looked(status: Seen) -> bool:
             if status["quota"] is not None and status["quota"]["place"]:
-                places[hostname] = status["quota"]
+                places.setdefault(hostname, status["quota"])
                 somebody_waits.set()
             return active(status)
 
