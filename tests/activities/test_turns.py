@@ -53,7 +53,7 @@ async def temporal() -> AsyncIterator[Client]:
 
 @pytest.fixture(scope="module")
 def certificates(admin: DynamicClient, temporal: Client) -> CertificateActivities:
-    return CertificateActivities(admin, Quotas(temporal, LimitsTable()))
+    return CertificateActivities(admin, quotas=Quotas(temporal, LimitsTable()))
 
 
 def target(
@@ -220,7 +220,7 @@ async def test_a_renewal_is_told_as_what_came_of_its_grant_or_as_an_order_withou
     domains.point_here(issuing, "again.h1.test")
     looking = PreflightActivities(admin, settings(issuing))
     edge = await domains.edge_settings(issuing)
-    renewals = RenewalActivities(admin, edge, looking, Quotas(temporal, LimitsTable()))
+    renewals = RenewalActivities(admin, edge, looking, quotas=Quotas(temporal, LimitsTable()))
     try:
         first = await domains.run(certificates.issue_certificate, dataclasses.replace(asked, turn=None))
         assert first.secret is not None
