@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 
 from kubernetes.aio.dynamic import DynamicClient
@@ -22,7 +23,9 @@ from activities.attended import attended
 from activities.diagnosis import stalled
 from activities.issuance import CERT_MANAGER, IssuanceWatch
 from activities.rehearsal import RehearsalWatch, remove_shadow
-from lifecycle import claims, diagnosis, manifests, names, targets
+from activities.turns import Quotas
+from lifecycle import claims, diagnosis, findings, manifests, names, targets, turns
+from lifecycle.domain import QuotaTurn
 from lifecycle.findings import Finding
 from lifecycle.steps import CertificateTarget, Cleanup, IssuanceResult, Standstill
 from lifecycle.targets import Place
@@ -31,23 +34,27 @@ from lifecycle.targets import Place
 class CertificateActivities:
     """Activities on Certificates and their challenges, given the cluster's client.
 
-    With Temporal's client a domain is told why its issuance stands still.
+    With Temporal's client a domain is told why its issuance stands still, with the quotas these what came of an order.
     """
 
-    def __init__(self, cluster: DynamicClient, temporal: Client | None = None) -> None:
+    def __init__(self, cluster: DynamicClient, temporal: Client | None = None, quotas: Quotas | None = None) -> None:
         self._cluster = cluster
         self._temporal = temporal
+        self._quotas = quotas
 
     @activity.defn
     async def issue_certificate(self, target: CertificateTarget) -> IssuanceResult:
         """Rehearse where that is due, then apply the Certificate and await it.
 
-        Findings where others hold a name, and then nothing is applied; where the rehearsal failed nothing is ordered.
+        Findings where others hold a name, and then nothing is applied; where the rehearsal failed nothing is ordered,
+        nor where the quota's grant is over. What came of the order is told to the quota.
+
         Made anew, after a killed worker too, it applies the same and goes on waiting: no second order comes of it.
         Raises ApplicationError as `apply_certificate` and `await_certificate` do.
         """
         watch = self._watch(target)
         stage = RehearsalWatch(self._cluster, target.request, self._tells(target))
+        turn = self._turn(target)
 
         async def issued() -> IssuanceResult:
             refused = await self._refused(target)
@@ -56,11 +63,18 @@ class CertificateActivities:
             seen = await stage.run(partial(self._open_port_80, target))
             if seen is not None and not seen.ready:
                 return seen
+            if turn is not None and await self._is_over(target, turn):
+                return IssuanceResult(ready=False, findings=(_turn_over(target, turn),))
             await self._apply(target)
             result = await watch.run()
             return result if seen is None else replace(result, evidence=(*seen.evidence, *result.evidence))
 
-        return await attended(issued(), lambda: stage.words or watch.words)
+        work = issued()
+        if turn is not None and self._quotas is not None:
+            work = self._quotas.telling(
+                turn, work, lambda ready: watch.outcome(turn, issued=ready), lambda result: result.ready
+            )
+        return await attended(work, lambda: stage.words or watch.words)
 
     async def apply_certificate(self, target: CertificateTarget) -> IssuanceResult:
         """Apply the Gateway's port 80, which challenges need, then the Certificate; findings where others hold a name.
@@ -129,6 +143,19 @@ class CertificateActivities:
     def _tells(self, target: CertificateTarget) -> Callable[[Standstill], Awaitable[bool]] | None:
         return partial(standstill.tell, self._temporal, target.request.hostname) if self._temporal else None
 
+    @staticmethod
+    def _turn(target: CertificateTarget) -> QuotaTurn | None:
+        """The grant for this order; one by another issuer is not meant by it."""
+        turn = target.turn
+        return turn if turn is not None and turn.issuer == target.request.issuer else None
+
+    async def _is_over(self, target: CertificateTarget, turn: QuotaTurn) -> bool:
+        """Whether the grant is over before anything was ordered with it."""
+        if not turns.too_late(turn, datetime.now(UTC)):
+            return False
+        namespace, name = target.request.gateway.namespace, names.certificate_name(target.request.hostname)
+        return await kubernetes.read(self._cluster, CERT_MANAGER, "Certificate", namespace, name) is None
+
     async def _collisions(self, target: CertificateTarget) -> tuple[Finding, ...]:
         request = target.request
         namespace, hostname = request.gateway.namespace, request.hostname
@@ -163,3 +190,12 @@ class CertificateActivities:
             if not ((secret or {}).get("data") or {}).get(store.key):
                 found.append(diagnosis.keystore_password_missing(store, namespace, there=secret is not None))
         return tuple(dict.fromkeys(found))
+
+
+def _turn_over(target: CertificateTarget, turn: QuotaTurn) -> Finding:
+    at = f"{turn.at:%Y-%m-%d %H:%M:%S} UTC" if turn.at else "now"
+    return findings.QUOTA_TURN_OVER.found(
+        subject=target.request.hostname,
+        problem=f"Its turn at the CA was until {at}, and nothing was ordered by then.",
+        fix="Nothing to do: the quota is asked for another turn.",
+    )

@@ -16,13 +16,14 @@ from kubernetes.aio.dynamic import DynamicClient
 from temporalio.exceptions import ApplicationError
 
 from activities import kubernetes
-from lifecycle import diagnosis, findings, issuance, mending, names, pacing, solvers, targets, x509
+from lifecycle import diagnosis, findings, issuance, mending, names, order_outcome, pacing, solvers, targets, x509
 from lifecycle.diagnosing import Diagnosis
 from lifecycle.diagnosis import said
-from lifecycle.domain import CertificateFacts, Observation, OnboardingRequest
+from lifecycle.domain import CertificateFacts, Observation, OnboardingRequest, QuotaTurn
 from lifecycle.findings import Finding
 from lifecycle.issuance import Progress
 from lifecycle.manifests import ChallengeRoute, Manifest
+from lifecycle.quota import Outcome
 from lifecycle.steps import IssuanceResult, Standstill
 
 CERT_MANAGER = "cert-manager.io/v1"
@@ -174,6 +175,17 @@ class IssuanceWatch:
                         return result
                 if quiet:
                     await self._blame()
+
+    def outcome(self, turn: QuotaTurn, *, issued: bool) -> Outcome:
+        """What came of the order, as far as it was seen."""
+        return order_outcome.outcome(
+            turn.request_id,
+            self._orders.values(),
+            self._challenges.values(),
+            since=turn.since,
+            issued=issued,
+            now=datetime.now(UTC),
+        )
 
     def _take(self, change: str, item: Manifest) -> None:
         metadata = item["metadata"]

@@ -16,11 +16,12 @@ from kubernetes.aio.dynamic import DynamicClient
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities import foresight, kubernetes, lookups, permissions
+from activities import foresight, kubernetes, lookups, permissions, turns
 from activities.delegation import gather_delegations
 from activities.gateways import gateway_addresses
 from activities.issuance import CERT_MANAGER
 from activities.scratch_record import ScratchRecords
+from activities.turns import Quotas
 from lifecycle import claims, edge, gateway_api, names, targets
 from lifecycle.challenge_path import PathAnswer
 from lifecycle.delegation import delegation_verdict, dns_challenges
@@ -31,7 +32,9 @@ from lifecycle.issuers import solvers_of
 from lifecycle.manifests import Manifest
 from lifecycle.platform import Permission, gateway_api_permissions, required_permissions
 from lifecycle.port_eighty import neighbours
-from lifecycle.preflight import PreflightEvidence, preflight_report
+from lifecycle.preflight import PreflightEvidence, preflight_report, without_quota
+from lifecycle.quota import PastOrder
+from lifecycle.quota_used import past_orders
 from lifecycle.rate_limits import LimitsTable, limits_of
 from lifecycle.rehearsal import stage_of
 from lifecycle.routing import DnsAnswer
@@ -80,11 +83,13 @@ class PreflightSettings:
 
 
 class PreflightActivities:
-    """The activity that looks before anything is ordered, given the cluster's client."""
+    """The activities that look before anything is ordered, given the cluster's client."""
 
-    def __init__(self, cluster: DynamicClient, settings: PreflightSettings) -> None:
+    def __init__(self, cluster: DynamicClient, settings: PreflightSettings, quotas: Quotas | None = None) -> None:
+        """Without `quotas` nobody is asked for a turn."""
         self._cluster = cluster
         self._settings = settings
+        self._quotas = quotas
         self._permitted: dict[tuple[str, GatewayKind], float] = {}
         self._scratch = ScratchRecords(
             cluster,
@@ -96,17 +101,42 @@ class PreflightActivities:
 
     @activity.defn
     async def check_preflight(self, request: OnboardingRequest) -> PreflightReport:
-        """Whether an order may be made, with everything that stands against it.
+        """Whether an order may be made, with everything that stands against it; if it may, the quota is asked.
 
         Raises ApplicationError, to be tried again, where the cluster does not answer.
         """
-        return await self.look(request)
+        evidence, now = await self._gathered(request)
+        report = self._report(request, evidence, now)
+        ahead = evidence.ahead
+        queued = without_quota(report)
+        if self._quotas is None or not ahead.acme.server or not queued.may_proceed:
+            return report
+        asked = turns.new_turn(request, account=ahead.acme.account or ahead.acme.server, server=ahead.acme.server)
+
+        def past() -> tuple[PastOrder, ...]:
+            return past_orders(request, orders=ahead.orders, certificates=evidence.certificates, now=now)
+
+        turn = await self._quotas.ask(request, asked, owner=activity.info().workflow_id or "", past=past)
+        return replace(queued, turn=turn)
+
+    @activity.defn
+    async def check_again(self, request: OnboardingRequest) -> PreflightReport:
+        """As `check_preflight`, for a domain that has its turn, or waits for it: the quota is not asked."""
+        return without_quota(self._report(request, *await self._gathered(request)))
 
     async def look(self, request: OnboardingRequest, *, as_worker: bool = True) -> PreflightReport:
-        """As `check_preflight`; without `as_worker` whether the caller may do what a worker must is not asked.
+        """As `check_preflight`, by nobody who orders: the quota is not asked.
 
-        Writing a record is tried last: by a worker, which looks again and again for days, only where nothing else
-        stands against an order.
+        Without `as_worker` whether the caller may do what a worker must is not asked either.
+        """
+        return self._report(request, *await self._gathered(request, as_worker=as_worker))
+
+    async def _gathered(
+        self, request: OnboardingRequest, *, as_worker: bool = True
+    ) -> tuple[PreflightEvidence, datetime]:
+        """Everything at once; writing a record is tried last.
+
+        By a worker, which looks again and again for days, only where nothing else stands against an order.
         """
         cluster, settings = self._cluster, self._settings
         namespace, hostname = request.gateway.namespace, request.hostname
@@ -193,12 +223,11 @@ class PreflightActivities:
             unseen=tuple(unseen),
             ahead=ahead,
         )
-        report = self._report(request, evidence, now)
-        if as_worker and not report.may_proceed:
-            return report
+        if as_worker and not without_quota(self._report(request, evidence, now)).may_proceed:
+            return evidence, now
         writable = delegation_verdict(delegations).writable
         scratch = await self._scratch.tried(writable, request.issuer)
-        return self._report(request, replace(evidence, ahead=replace(ahead, scratch=scratch)), now)
+        return replace(evidence, ahead=replace(ahead, scratch=scratch)), now
 
     def _report(self, request: OnboardingRequest, evidence: PreflightEvidence, now: datetime) -> PreflightReport:
         settings = self._settings

@@ -22,10 +22,13 @@ from activities.diagnosis import stalled
 from activities.edge import EdgeActivities, EdgeSettings, Look
 from activities.issuance import CERT_MANAGER, IssuanceWatch, read_secret
 from activities.preflight import PreflightActivities
+from activities.turns import Quotas
 from lifecycle import findings, issuance, manifests, names, pacing
 from lifecycle.findings import Finding
 from lifecycle.issuance import CertificateProgress
-from lifecycle.steps import RenewalRequest, RenewalResult
+from lifecycle.quota import Exemption, Outcome, PastOrder
+from lifecycle.registered_domain import registered_domains
+from lifecycle.steps import IssuanceResult, RenewalRequest, RenewalResult
 
 _BEGINS_WITHIN = 30.0
 """cert-manager takes up a due renewal within a second; a review may be a little ahead of it."""
@@ -40,7 +43,7 @@ _WRITES = 5
 class RenewalActivities:
     """The activity that renews, given the cluster's client, how the edge is reached, and who looks before an order.
 
-    With Temporal's client a domain is told why its renewal stands still.
+    With Temporal's client a domain is told why its renewal stands still, with the quotas these what came of it.
     """
 
     def __init__(
@@ -49,11 +52,13 @@ class RenewalActivities:
         settings: EdgeSettings,
         preflight: PreflightActivities,
         temporal: Client | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
         self._cluster = cluster
         self._temporal = temporal
         self._edge = EdgeActivities(cluster, settings)
         self._preflight = preflight
+        self._quotas = quotas
 
     @activity.defn
     async def see_renewal_through(self, renewal: RenewalRequest) -> RenewalResult:
@@ -63,7 +68,7 @@ class RenewalActivities:
         its pause is over and nothing stands against an order any more. Else a renewal that has not begun after 30 s is
         told as not seen. Raises ApplicationError as `await_certificate` does.
         """
-        through = _Renewal(self._cluster, self._edge, self._preflight, renewal, self._temporal)
+        through = _Renewal(self._cluster, self._edge, self._preflight, renewal, self._temporal, self._quotas)
         return await attended(through.run(), lambda: through.words)
 
 
@@ -77,7 +82,9 @@ class _Renewal:
         preflight: PreflightActivities,
         renewal: RenewalRequest,
         temporal: Client | None,
+        quotas: Quotas | None,
     ) -> None:
+        self._quotas = quotas
         self._cluster = cluster
         self._temporal = temporal
         self._edge = edge
@@ -94,6 +101,36 @@ class _Renewal:
         return self._watch.words if self._watch is not None else "looking whether cert-manager is to be asked to renew"
 
     async def run(self) -> RenewalResult:
+        result = await self._renewed()
+        if not result.ready:
+            return RenewalResult(issuance=replace(result, look_at=await self._look_at()))
+        self._look = Look()
+        return RenewalResult(issuance=result, edge=await self._edge.verify(self._renewal.request, self._look))
+
+    async def _renewed(self) -> IssuanceResult:
+        """The new certificate; the quota hears of it, as what came of its grant or as an order without one."""
+        turn, account = self._renewal.turn, self._renewal.account
+        if self._quotas is None:
+            return await self._watched()
+        result = await self._quotas.telling(turn, self._watched(), self._outcome, lambda result: result.ready)
+        if turn is None and account and result.ready:
+            names_now = self._renewal.request.hostnames
+            past = PastOrder(
+                at=datetime.now(UTC),
+                hostnames=names_now,
+                registered_domains=registered_domains(names_now),
+                exemption=Exemption.RENEWAL,
+            )
+            await self._quotas.learn(account, past)
+        return result
+
+    def _outcome(self, issued: bool) -> Outcome:
+        assert self._renewal.turn is not None
+        if self._watch is None:  # it was not even asked for
+            return Outcome(request_id=self._renewal.turn.request_id)
+        return self._watch.outcome(self._renewal.turn, issued=issued)
+
+    async def _watched(self) -> IssuanceResult:
         asked, against = (True, ()) if self._renewal.force else await self._mended()
         known_failures = await self._ask() if asked else 0
         self._watch = IssuanceWatch(
@@ -106,11 +143,9 @@ class _Renewal:
             tell=partial(standstill.tell, self._temporal, self._renewal.request.hostname) if self._temporal else None,
         )
         result = await self._watch.run()
-        if not result.ready:
-            told = tuple(dict.fromkeys((*against, *result.findings)))
-            return RenewalResult(issuance=replace(result, findings=told, look_at=await self._look_at()))
-        self._look = Look()
-        return RenewalResult(issuance=result, edge=await self._edge.verify(self._renewal.request, self._look))
+        if result.ready:
+            return result
+        return replace(result, findings=tuple(dict.fromkeys((*against, *result.findings))))
 
     async def _mended(self) -> tuple[bool, tuple[Finding, ...]]:
         """Whether the last renewal failed and its cause is gone, so that cert-manager need not wait for hours.

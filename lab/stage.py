@@ -41,6 +41,10 @@ TENANTS = ("acme", "globex")
 WORKERS = {"worker": "workflows,cluster,probe", "installer": "platform"}
 """Worker processes by name; each runs under the ServiceAccount `certwright-<name>` and serves these queues."""
 
+SCARCE_HOST, SCARCE_AT_ONCE, SCARCE_SECONDS = "127.0.0.1", 2, 10.0
+"""The lab's CA under its address is one with few orders, for whoever wants to see a queue: so many at once, and one
+more after each of so many seconds. Its usual name is `localhost`, without limits."""
+
 _READY_SECONDS = 30.0
 _STOP_SECONDS = 25.0
 
@@ -220,6 +224,8 @@ async def _stage(directory: Path, lab: Lab, temporal: Client, guard: ProcessGuar
     backups = directory / "backups"
     backups.mkdir(mode=0o700, exist_ok=True)
     values = _private(directory / "cert-manager-values.json", json.dumps(lab.cert_manager_values))
+    scarce = {"kind": "orders", "count": SCARCE_AT_ONCE, "refill_seconds": SCARCE_SECONDS}
+    limits = _private(directory / "limits.json", json.dumps({SCARCE_HOST: [scarce]}))
     roots = await lab.acme_root()
     (portal_port,) = free_ports(1)
     ours = {
@@ -233,6 +239,7 @@ async def _stage(directory: Path, lab: Lab, temporal: Client, guard: ProcessGuar
         "CERTWRIGHT_EDGE_ROOTS_FILE": str(roots),
         "CERTWRIGHT_EDGE_ALLOWED_NETWORKS": "127.0.0.0/8",
         "CERTWRIGHT_NAMESERVERS": lab.dns_address,
+        "CERTWRIGHT_LIMITS_FILE": str(limits),
     }
     for_installer = {
         "CERTWRIGHT_HELM": str(lab.programs.binaries / "helm"),

@@ -366,8 +366,60 @@ class ServedAt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaTurn:
+    """A request for an order, as it stands with the quota of an ACME account (`lifecycle.quota`).
+
+    Attributes:
+        account: URI of the ACME account, or the directory's URL where it has none yet.
+        server: URL of the CA's directory.
+        issuer: by which the order is to be made.
+        request_id: the asker's own; one grant at most comes of it.
+        since: when the quota was asked first, and last `asked_at`.
+        silent_since: when it first gave no answer, None where it answered last time.
+        granted: order before `at`.
+        place: in the queue, from 1; 0 where it is not in the queue.
+        at: where it is not granted, when that is expected, or when to ask again; None where nobody has answered.
+        over: this request's grant is over, and another one is to be asked for.
+    """
+
+    account: str
+    server: str
+    issuer: IssuerRef
+    request_id: str
+    lane: str
+    since: datetime
+    asked_at: datetime
+    silent_since: datetime | None = None
+    granted: bool = False
+    place: int = 0
+    at: datetime | None = None
+    over: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaPlace:
+    """Where a domain waits for its order: at `place` (from 1; 0 not known) of everybody who asks with `account`.
+
+    Attributes:
+        lane: how urgent it is (`lifecycle.quota.Lane`).
+        expected_at: when it may order, if nobody comes in front.
+        told_at: when the quota said so.
+    """
+
+    account: str
+    lane: str = ""
+    place: int = 0
+    expected_at: datetime | None = None
+    told_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DomainStatus:
-    """Everything a portal shows of a domain; the answer of the `status` query and of every Update."""
+    """Everything a portal shows of a domain; the answer of the `status` query and of every Update.
+
+    Attributes:
+        quota: where it waits for its order; None where it does not.
+    """
 
     hostname: str
     hostnames: tuple[str, ...]
@@ -390,6 +442,7 @@ class DomainStatus:
     requested_at: datetime | None = None
     active_at: datetime | None = None
     renewals: int = 0
+    quota: QuotaPlace | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -402,6 +455,9 @@ class DomainState:
         reminders: how many were given in this wait.
         failures: issuances or bindings that failed in a row, the last of them at `failed_at`.
         retry_at: when the next one is made, unless somebody wishes for it sooner.
+        turn: what the quota was asked for and said; None where nothing is to be ordered.
+        looked_at: when everything was last found ready for an order.
+        account, server: of the quota that was asked last; empty where none was.
     """
 
     request: OnboardingRequest
@@ -415,3 +471,7 @@ class DomainState:
     failures: int = 0
     failed_at: datetime | None = None
     retry_at: datetime | None = None
+    turn: QuotaTurn | None = None
+    looked_at: datetime | None = None
+    account: str = ""
+    server: str = ""

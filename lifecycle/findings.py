@@ -181,6 +181,7 @@ SOLVER_NOT_READY = _kind("CW1354", "SolverNotReady", Severity.ERROR, Handling.OP
 CHALLENGE_NOT_ROUTED = _kind("CW1355", "ChallengeNotRouted", Severity.ERROR, Handling.OPERATOR)
 CHALLENGE_NOT_FINALIZED = _kind("CW1356", "ChallengeNotFinalized", Severity.ERROR, Handling.OPERATOR)
 REHEARSAL_FAILED = _kind("CW1360", "RehearsalFailed", Severity.ERROR, Handling.RETRY)
+QUOTA_TURN_OVER = _kind("CW1370", "QuotaTurnOver", Severity.WARNING, Handling.RETRY)
 
 SECRET_MISSING = _kind("CW1401", "SecretMissing", Severity.ERROR, Handling.RETRY)
 SECRET_UNREADABLE = _kind("CW1402", "SecretUnreadable", Severity.ERROR, Handling.OPERATOR)

@@ -135,6 +135,13 @@ def markdown(status: DomainStatus) -> str:
         f"| {at(status.secret.not_after if status.secret else None)} | {at(status.renewal_at)} "
         f"| {at(status.next_check_at)} |",
     ]
+    if status.quota:
+        waits = status.quota
+        lines += [
+            "",
+            f"Waits for its turn to order: place {waits.place or '-'}, expected {at(waits.expected_at)} "
+            f"({waits.lane}, account {waits.account})",
+        ]
     if status.action_required:
         lines += ["", f"**To do:** {status.action_required.summary}", ""]
         lines += [f"- `{record.name} {record.type} {record.value}`" for record in status.action_required.records]

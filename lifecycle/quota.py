@@ -104,6 +104,14 @@ class QuotaRequest:
     exemption: Exemption = Exemption.NONE
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaAsk:
+    """A request by an Update, whose answer is the first one; with the limits that the asker's worker knows."""
+
+    request: QuotaRequest
+    limits: tuple[Limit, ...] = ()
+
+
 class AnswerKind(StrEnum):
     """What became of a request."""
 
@@ -283,6 +291,13 @@ def quota_id(account: str) -> str:
     return workflow_id("quota", account)
 
 
+def opened(account: str, limits: tuple[Limit, ...], past: Iterable[PastOrder], now: datetime) -> QuotaState:
+    """The state in which an account's quota begins: what the cluster already shows is counted."""
+    ledger = Ledger(QuotaState(account=account, limits=limits))
+    ledger.learn(past)
+    return ledger.state(now)
+
+
 _Key = tuple[LimitKind, str]
 _Order = tuple[int, int]
 
@@ -335,6 +350,11 @@ class Ledger:
             entry.failing = {(one.kind, one.key): one.full_at for one in lease.failing}
             self._leases[lease.request.id] = entry
             self._held.update(entry.keys)
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits that it was given."""
+        return self._given_limits
 
     def state(self, now: datetime) -> QuotaState:
         """What a next ledger is made from; without what no longer matters at `now`."""
@@ -604,6 +624,11 @@ class Ledger:
             Place(request_id=entry.request.id, lane=entry.request.lane, place=place, expected_at=at)
             for place, (at, _, entry) in enumerate(expected, start=1)
         )
+
+    def place_of(self, owner: str, now: datetime) -> Place | None:
+        """Where an owner's request stands; None where none of its waits."""
+        ids = {one for one, entry in self._entries.items() if entry.request.owner == owner}
+        return next((place for place in self.places(now) if place.request_id in ids), None) if ids else None
 
     def overview(self, now: datetime, most: int = 20) -> QuotaOverview:
         """For people."""

@@ -15,6 +15,7 @@ from typing import Any
 from lifecycle import findings
 from lifecycle.domain import IssuerKind, IssuerRef, OnboardingRequest
 from lifecycle.findings import Finding
+from lifecycle.quota import Exemption, PastOrder
 from lifecycle.rate_limits import Limit, LimitKind, free_at, taken
 from lifecycle.registered_domain import registered_domain, registered_domains
 
@@ -74,6 +75,25 @@ def quota_findings(
             if free is not None and free > now:
                 found.append(_finding(request, limit, key, free))
     return tuple(found)
+
+
+def past_orders(
+    request: OnboardingRequest, *, orders: Iterable[Document], certificates: Iterable[Document], now: datetime
+) -> tuple[PastOrder, ...]:
+    """What the cluster shows of the request's issuer, for a quota that begins now."""
+    held = [one for one in certificates if _by(one["spec"].get("issuerRef"), one["metadata"], request.issuer)]
+    return tuple(
+        PastOrder(
+            at=event.at,
+            hostnames=tuple(sorted(event.names)),
+            registered_domains=registered_domains(event.names),
+            exemption=Exemption.RENEWAL if event.renewal else Exemption.NONE,
+            issued=event.issued,
+            # Which of an order's names failed it does not say; of one with a single name it is known.
+            failed=tuple(event.names) if event.failed and len(event.names) == 1 else (),
+        )
+        for event in sorted(_events(request, list(orders), held, now), key=lambda event: event.at)
+    )
 
 
 def _counted(kind: LimitKind, request: OnboardingRequest, events: list[_Event]) -> Iterable[tuple[str, list[_Event]]]:

@@ -29,6 +29,7 @@ KNOWN = {
     "CNAME_TARGET": "name that customers may point a CNAME at",
     "DELEGATION_ZONE": "zone of ours that customers' _acme-challenge may lead to by CNAME, for DNS-01 (none)",
     "CAA_IDENTITIES": "names of the CA in CAA records (known for Let's Encrypt)",
+    "LIMITS_FILE": "JSON or YAML file with the limits of CAs, before those that are known (Let's Encrypt's)",
     "DNS_TIMEOUT": "longest wait for one answer of a resolver (5s)",
     "HELM": "Helm's program (helm)",
     "CHART": "cert-manager's chart: an OCI reference or a directory (the official one by default)",

@@ -18,6 +18,7 @@ from lifecycle.domain import (
     IssuerRef,
     Observation,
     OnboardingRequest,
+    QuotaTurn,
     RoutingStatus,
     ServedAt,
 )
@@ -269,7 +270,11 @@ class ReservationResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreflightReport:
-    """What was found before anything is ordered. `may_proceed` is the recorded verdict."""
+    """What was found before anything is ordered. `may_proceed` is the recorded verdict.
+
+    Attributes:
+        turn: what the account's quota said, where it was asked; the order waits for its grant.
+    """
 
     routing: RoutingStatus
     may_proceed: bool
@@ -277,6 +282,15 @@ class PreflightReport:
     action_required: ActionRequired | None = None
     findings: tuple[Finding, ...] = ()
     evidence: tuple[Observation, ...] = ()
+    turn: QuotaTurn | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaQuestion:
+    """Ask the account's quota for the turn of one domain, again or for the first time."""
+
+    request: OnboardingRequest
+    turn: QuotaTurn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,11 +299,13 @@ class CertificateTarget:
 
     Attributes:
         with_routing: whether a look at the edge asks the DNS too, where the names point.
+        turn: the quota's grant; what comes of the order is told to it, and nothing is ordered after it is over.
     """
 
     request: OnboardingRequest
     previous_fingerprint: str = ""
     with_routing: bool = False
+    turn: QuotaTurn | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -352,11 +368,15 @@ class RenewalRequest:
 
     Attributes:
         force: set the `Issuing` condition first, as `cmctl renew` does (once; a retry sees the new fingerprint).
+        turn: the quota's grant, where it was asked for one.
+        account: of the quota that learns of a renewal which it was not asked for; empty where there is none.
     """
 
     request: OnboardingRequest
     current_fingerprint: str
     force: bool = False
+    turn: QuotaTurn | None = None
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from kubernetes.aio.config import ConfigException
 from temporalio.exceptions import ApplicationError
 
 from activities import kubernetes
+from activities.limits import limits_file
 from activities.preflight import PreflightActivities, PreflightSettings
 from lifecycle.diagnosis import said
 from lifecycle.domain import OnboardingRequest, Route
@@ -58,6 +59,7 @@ def load(environment: Mapping[str, str], kubeconfig: str = "") -> CheckSettings 
         http_timeout_seconds=variables.seconds("EDGE_TIMEOUT", 5.0, 0.1, 30.0),
         allowed_networks=variables.networks("EDGE_ALLOWED_NETWORKS"),
         caa_identities=variables.words("CAA_IDENTITIES"),
+        limits=limits_file(variables),
     )
     return variables.problems() or CheckSettings(kubeconfig=path, preflight=preflight)
 

@@ -59,7 +59,7 @@ from lifecycle.steps import (
     RestoreReport,
     RestoreRequest,
 )
-from starter import authorities, console, credentials, diagnosis, domains, schedules, search_attributes, tokens
+from starter import authorities, console, credentials, diagnosis, domains, quotas, schedules, search_attributes, tokens
 from starter import issuers as look
 from starter import settings as door
 from starter.console import Screen
@@ -672,6 +672,18 @@ async def _until(call: Call, hostname: str, condition: Callable[[DomainStatus], 
             await asyncio.sleep(_LOOK_SECONDS)
 
 
+# --- quota ------------------------------------------------------------------------------------------------------------
+
+
+async def _quota(call: Call) -> int:
+    found, silent = await quotas.overviews(call.client, most=max(call.options.most, 0))
+    lines = [line for one in found for line in console.quota(one)]
+    lines += [f"{one}: does not answer; is a worker running?" for one in silent]
+    nothing = "nobody has asked for an order yet; an account's quota begins with its first"
+    call.screen.result({"accounts": found, "silent": silent}, *(lines or [nothing]))
+    return FAILED if silent else DONE
+
+
 # --- backup -----------------------------------------------------------------------------------------------------------
 
 
@@ -996,6 +1008,8 @@ def _parser() -> argparse.ArgumentParser:
     _issuer_arguments(group("issuer", "issuers of certificates"), command)
     _domain_arguments(commands, command)
     diagnosis.arguments(command(commands, "diagnose", "say why a certificate is not issued or served", _diagnose))
+    quota = command(commands, "quota", "show who waits for an order at the CA, by ACME account", _quota)
+    quota.add_argument("--most", type=int, default=20, metavar="N", help="of the next ones, for each account (20)")
     _backup_arguments(commands, command)
     _schedule_arguments(group("schedules", "what runs by itself"), command)
     place = group("search-attributes", "what domains are found by in Temporal")

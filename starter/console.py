@@ -20,6 +20,7 @@ from rich.text import Text
 from lifecycle.domain import DomainStatus
 from lifecycle.findings import Finding
 from lifecycle.issuers import NO_REHEARSAL
+from lifecycle.quota import QuotaOverview
 from lifecycle.requests import FieldError
 from lifecycle.solvers import Explanation
 from lifecycle.solvers import words as solver_words
@@ -157,6 +158,9 @@ def domain(status: DomainStatus) -> list[object]:
     ]
     if status.secret is not None:
         rows += [("fingerprint", status.secret.fingerprint), ("valid until", instant(status.secret.not_after))]
+    if status.quota is not None:
+        place = f"place {status.quota.place}, " if status.quota.place else ""
+        rows.append(("turn at the CA", f"{place}expected {instant(status.quota.expected_at)}"))
     if status.renewal_at is not None:
         rows.append(("renewal", instant(status.renewal_at)))
     if status.next_check_at is not None:
@@ -178,6 +182,21 @@ def domain(status: DomainStatus) -> list[object]:
     if status.evidence:
         told = status.evidence[-_MOST_EVIDENCE:]
         lines += ["", *(Text(f"{one.at:%H:%M:%S}  {one.step}: {one.detail}", style="dim") for one in told)]
+    return lines
+
+
+def quota(seen: QuotaOverview) -> list[object]:
+    """An account's quota: what is under way, who waits in which lane, and who is next."""
+    lanes = ", ".join(f"{number} {lane}" for lane, number in seen.lanes if number)
+    waits = f"{seen.waiting} wait ({lanes})" if seen.waiting else "nobody waits"
+    lines: list[object] = [Text.assemble((seen.account, "bold"), f": {seen.under_way} under way, {waits}")]
+    if seen.paused_until is not None:
+        lines.append(Text(f"  the CA refused; nothing is ordered before {instant(seen.paused_until)}", style=_BAD))
+    if seen.next:
+        table = Table("place", "lane", "expected", "request", box=None)
+        for one in seen.next:
+            table.add_row(str(one.place), one.lane.value, instant(one.expected_at), Text(one.request_id))
+        lines.append(table)
     return lines
 
 

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import dataclasses
 import hashlib
 import uuid
 from collections.abc import AsyncIterator
@@ -47,6 +48,7 @@ from lifecycle.diagnosis import said
 from lifecycle.domain import DomainStatus, OnboardingRequest, Phase
 from lifecycle.names import domain_id
 from lifecycle.steps import DomainAnswer
+from starter import quotas
 from workflows.domain import DomainOnboarding
 
 READ = timedelta(seconds=5)
@@ -275,6 +277,9 @@ async def read(client: Client, hostname: str, tenant: str | None) -> DomainView:
             return DomainView(hostname=hostname, source=Source.VISIBILITY, summary=summary)
     if tenant is not None and status.tenant != tenant:
         raise DomainUnknownError(hostname)
+    if status.quota is not None:  # its state has the place of when it asked
+        place = await quotas.place_now(client, domain_id(hostname), status.quota)
+        status = dataclasses.replace(status, quota=place)
     return DomainView(hostname=hostname, source=Source.DOMAIN, status=status)
 
 

@@ -31,6 +31,7 @@ from activities.renewals import RenewalActivities
 from activities.reservations import ReservationActivities
 from activities.review import ReviewActivities
 from activities.snapshot import DiagnosisSettings
+from activities.turns import Quotas, TurnActivities
 from lifecycle import queues
 from worker import versions
 from worker.sandbox import workflow_runner
@@ -45,7 +46,7 @@ WORKFLOW_TASKS = 20
 """At once; the deadlock detector gives each two seconds, whatever else the processor does."""
 
 SLOTS = {
-    queues.WORKFLOWS: 50,  # reservations: a few calls to Temporal each
+    queues.WORKFLOWS: 50,  # reservations and turns: a few calls to Temporal each
     queues.CLUSTER: 200,  # a watch of a challenge holds one for as long as the CA takes
     queues.PROBE: 50,  # each opens a connection to every address of a gateway
     queues.PLATFORM: 4,  # Helm is a process of about 100 MB
@@ -57,9 +58,10 @@ _THREADS = 8
 
 def providers(settings: Settings, cluster: DynamicClient | None, temporal: Client) -> tuple[object, ...]:
     """The objects whose methods are the activities, given their clients; no `cluster` for those that need none."""
-    reservations = ReservationActivities(temporal)
+    quotas = Quotas(temporal, settings.limits)
+    of_temporal = (ReservationActivities(temporal), TurnActivities(quotas))
     if cluster is None:
-        return (reservations,)
+        return of_temporal
     edge = EdgeSettings(
         roots_pem=settings.roots_pem,
         http_port=settings.edge_http_port,
@@ -81,6 +83,7 @@ def providers(settings: Settings, cluster: DynamicClient | None, temporal: Clien
         http_timeout_seconds=settings.edge_timeout,
         allowed_networks=settings.allowed_networks,
         caa_identities=settings.caa_identities,
+        limits=settings.limits,
     )
     diagnosis = DiagnosisSettings(
         edge=edge,
@@ -98,15 +101,15 @@ def providers(settings: Settings, cluster: DynamicClient | None, temporal: Clien
         identity_file=settings.backup_identity_file,
         keep=settings.backup_keep,
     )
-    looking = PreflightActivities(cluster, preflight)
+    looking = PreflightActivities(cluster, preflight, quotas)
     return (
-        reservations,
+        *of_temporal,
         looking,
-        CertificateActivities(cluster, temporal),
+        CertificateActivities(cluster, temporal, quotas),
         DiagnosisActivities(cluster, diagnosis),
         GatewayActivities(cluster),
         EdgeActivities(cluster, edge),
-        RenewalActivities(cluster, edge, looking, temporal),
+        RenewalActivities(cluster, edge, looking, temporal, quotas),
         IssuerActivities(cluster),
         PlatformActivities(cluster, platform),
         AdditionActivities(cluster),
@@ -133,7 +136,7 @@ def activities_on(queue: str, provided: Sequence[object]) -> list[Callable[..., 
 async def assembled(settings: Settings, temporal: Client) -> AsyncIterator[list[Worker]]:
     """The workers of this process, one for each of its queues, not yet running."""
     async with contextlib.AsyncExitStack() as stack:
-        provided: tuple[object, ...] = (ReservationActivities(temporal),)
+        provided = providers(settings, None, temporal)
         if any(queue != queues.WORKFLOWS for queue in settings.queues):
             cluster = await stack.enter_async_context(kubernetes.connect(settings.kubeconfig))
             provided = providers(settings, cluster, temporal)

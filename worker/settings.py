@@ -19,7 +19,9 @@ import certifi
 import yaml
 from cryptography import x509
 
+from activities.limits import limits_file
 from lifecycle import queues
+from lifecycle.rate_limits import LimitsTable
 from lifecycle.requests import FieldError
 from lifecycle.settings import Variables
 from worker.versions import WORKFLOWS_VERSION
@@ -37,6 +39,7 @@ class Settings:
         queues: full names of the task queues it serves.
         kubeconfig: path; empty for the Pod's own ServiceAccount.
         roots_pem: roots that a served chain must lead to.
+        limits: of CAs, before those that are known.
         edge_client: certificate and key that gateways which ask clients for one are shown.
         helm_values: further Helm values, a JSON object.
         backup_directory: None where this worker writes no backups.
@@ -59,6 +62,7 @@ class Settings:
     delegation_zone: str
     dns_timeout: float
     caa_identities: tuple[str, ...]
+    limits: LimitsTable
     helm: str
     chart: str
     helm_values: str
@@ -114,6 +118,7 @@ def load(environment: Mapping[str, str]) -> Settings | tuple[FieldError, ...]:
         delegation_zone=variables.text("DELEGATION_ZONE").strip(".").lower(),
         dns_timeout=variables.seconds("DNS_TIMEOUT", 5.0, 0.1, 30.0),
         caa_identities=variables.words("CAA_IDENTITIES"),
+        limits=limits_file(variables),
         helm=helm,
         chart=variables.text("CHART"),
         helm_values=_helm_values(variables),

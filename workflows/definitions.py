@@ -12,6 +12,7 @@ from workflows.domain import DomainOnboarding
 from workflows.gateway import GatewayBinding
 from workflows.issuer import IssuerInspection, IssuerSetup
 from workflows.platform import PlatformInstallation
+from workflows.quota import IssuanceQuota
 from workflows.reservation import HostnameReservation
 from workflows.restore import Restore
 from workflows.review import FleetReview
@@ -22,6 +23,7 @@ WORKFLOWS: tuple[type, ...] = (
     IssuerInspection,
     DomainOnboarding,
     HostnameReservation,
+    IssuanceQuota,
     CertificateIssuance,
     GatewayBinding,
     FleetReview,

@@ -8,6 +8,7 @@ A new run begins at every certificate cycle, so that histories and code paths st
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Coroutine
 from datetime import datetime, timedelta
@@ -32,7 +33,7 @@ from temporalio.exceptions import (
 from temporalio.workflow import ChildWorkflowCancellationType, ContinueAsNewVersioningBehavior, ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
-    from lifecycle import escalation, findings, names, pacing, progress, queues, waiting
+    from lifecycle import escalation, findings, names, pacing, progress, queues, turns, waiting
     from lifecycle.domain import (
         ActionRequired,
         CertificateFacts,
@@ -42,11 +43,13 @@ with workflow.unsafe.imports_passed_through():
         Observation,
         OnboardingRequest,
         Phase,
+        QuotaTurn,
         RoutingStatus,
         ServedAt,
         ServingStatus,
     )
     from lifecycle.escalation import Level
+    from lifecycle.quota import Lane, QuotaAnswer
     from lifecycle.steps import (
         BindingResult,
         CertificateTarget,
@@ -55,11 +58,14 @@ with workflow.unsafe.imports_passed_through():
         Hindrance,
         IssuanceResult,
         MendReport,
+        PreflightReport,
+        QuotaQuestion,
         RenewalRequest,
         Reservation,
         Standstill,
         Wake,
     )
+    from lifecycle.turns import Move
     from workflows import hands, timeouts
     from workflows.calling import StepRefusedError, call, once, shielded, words
     from workflows.certificate import CertificateIssuance
@@ -102,6 +108,10 @@ _TOLD_AFRESH = timedelta(hours=1)
 """A next look that moved by less is not told to lists by itself: each telling is an event."""
 
 
+_QUOTA = "issuance-quota"
+"""The patch with which a domain waits for its turn; who has it at once needs none."""
+
+
 class _StoppedError(Exception):
     """The domain is to end; the step under way has ended."""
 
@@ -125,6 +135,9 @@ class DomainOnboarding:
         self._fixes_wanted = 0
         self._fixes_done = 0
         self._wake: Wake | None = None
+        self._answers: dict[str, QuotaAnswer] = {}
+        self._turn_heard = False
+        self._granted: QuotaTurn | None = None
         self._nudged = False
         self._cycle_over = False
         self._idle = False
@@ -240,6 +253,16 @@ class DomainOnboarding:
         if self._phase in (Phase.ISSUING, Phase.RENEWING):
             self._hear_standstill(standstill)
 
+    @workflow.signal
+    def quota_answered(self, answer: QuotaAnswer) -> None:
+        """The account's quota grants a turn, or says how long it takes; also before the asking itself has ended."""
+        turn = self._state.turn
+        if turn is None or turn.request_id != answer.request_id:
+            self._answers = {answer.request_id: answer}
+            return
+        self._turn_heard = True
+        self._state = dataclasses.replace(self._state, turn=turns.answered(turn, answer))
+
     def _refuse_others(self, tenant: str) -> None:
         if tenant != self._state.request.tenant:
             raise ApplicationError(f"{self._hostname} is not available", type=queues.HOSTNAME_TAKEN, non_retryable=True)
@@ -272,7 +295,8 @@ class DomainOnboarding:
         return self._status
 
     async def _live(self) -> None:
-        if self._resume_at is not None and self._phase in (Phase.PREFLIGHT, Phase.BINDING):
+        waits_for_turn = self._state.turn is not None
+        if self._resume_at is not None and self._phase in (Phase.PREFLIGHT, Phase.BINDING) and not waits_for_turn:
             await self._rest(self._resume_at, f"until the next attempt for {self._hostname}")
         while self._phase not in progress.ENDED:
             if self._cancel:
@@ -282,8 +306,10 @@ class DomainOnboarding:
             match self._phase:
                 case Phase.REQUESTED:
                     await self._reserve()
+                case Phase.PREFLIGHT if self._state.turn is not None:
+                    await self._await_turn(self._state.turn)
                 case Phase.PREFLIGHT:
-                    await self._check_preflight()
+                    await self._check_preflight(hands.CHECK_PREFLIGHT)
                 case Phase.ISSUING:
                     await self._issue()
                 case Phase.BINDING:
@@ -319,20 +345,21 @@ class DomainOnboarding:
         self._show(phase=Phase.PREFLIGHT, step="looking whether everything is ready for an order")
         workflow.set_current_details(progress.markdown(self.status()))
 
-    async def _check_preflight(self) -> None:
+    async def _check_preflight(self, hand: Hand[OnboardingRequest, PreflightReport]) -> None:
         """Look at what must be right before anything is ordered; wait on the published schedule where it is not."""
         wanted = self._checks_wanted
         wished = wanted > self._checks_done
         may_proceed = False
+        asked: QuotaTurn | None = None
         try:
             report = await self._step(
                 self._call(
-                    hands.CHECK_PREFLIGHT,
+                    hand,
                     self._state.request,
                     f"see whether {self._hostname} points here and may be ordered",
                 )
             )
-            may_proceed = report.may_proceed
+            may_proceed, asked = report.may_proceed, report.turn
             self._note(*report.evidence)
             self._show(
                 routing=report.routing,
@@ -344,7 +371,9 @@ class DomainOnboarding:
             self._show(routing=RoutingStatus.UNKNOWN, findings=(refused.finding,))
         self._checks_done = max(self._checks_done, wanted)
         now = workflow.now()
+        self._take_turn(asked)
         if not may_proceed:
+            await self._let_go()
             await self._wait_for_customer(now, wished=wished)
             return
         state = self._state
@@ -352,9 +381,117 @@ class DomainOnboarding:
         if state.retry_at is not None and state.failed_at is not None and now < state.retry_at:
             earliest = pacing.earliest_order(state.failures, state.failed_at)
             if not wished or now < earliest:
+                await self._let_go()
                 await self._wait_to_retry(state.retry_at)
                 return
-        self._show(phase=Phase.ISSUING, step="getting the certificate", next_check_at=None, action_required=None)
+        self._state = dataclasses.replace(self._state, looked_at=now)
+        if self._next_move() is not Move.ORDER and workflow.patched(_QUOTA):
+            return
+        self._begin_order()
+
+    # --- its turn at the CA ---------------------------------------------------------------------------------------
+
+    def _take_turn(self, asked: QuotaTurn | None) -> None:
+        """Keep what a look asked for, with an answer that came before the look had ended."""
+        if asked is None:
+            return
+        early = self._answers.pop(asked.request_id, None)
+        turn = turns.answered(asked, early) if early is not None else asked
+        self._state = dataclasses.replace(self._state, turn=turn, account=turn.account, server=turn.server)
+
+    def _next_move(self, *, wished: bool = False) -> Move:
+        turn = self._state.turn
+        return Move.ORDER if turn is None else turns.move(turn, self._state.looked_at, workflow.now(), wished=wished)
+
+    async def _await_turn(self, turn: QuotaTurn) -> None:
+        """Nothing is ordered before the quota's grant, nor after it is over, nor by a look that is old."""
+        self._turn_heard = False
+        match self._next_move(wished=self._checks_wanted > self._checks_done):
+            case Move.WAIT:
+                due = turns.due(turn)
+                self._show(step=turns.words(turn), quota=turns.place(turn), next_check_at=due)
+                await self._rest(due, f"until the turn of {self._hostname} at the CA")
+            case Move.LOOK:
+                await self._check_preflight(hands.CHECK_AGAIN)
+            case Move.ASK:
+                await self._ask_turn(turn)
+            case Move.ANEW:
+                self._state = dataclasses.replace(self._state, turn=None)
+                self._show(quota=None, next_check_at=None, step="its turn at the CA was over; asking for another one")
+            case Move.UNASKED:
+                self._note_line("quota", f"no answer since {turn.silent_since:%Y-%m-%d %H:%M} UTC; ordered without")
+                await self._let_go()
+                self._begin_order()
+            case _:
+                self._begin_order()
+
+    def _begin_order(self) -> None:
+        self._show(
+            phase=Phase.ISSUING, step="getting the certificate", next_check_at=None, action_required=None, quota=None
+        )
+
+    async def _ask_turn(self, turn: QuotaTurn) -> None:
+        question = QuotaQuestion(request=self._state.request, turn=turn)
+        try:
+            asked = await self._step(
+                self._call(hands.ASK_TURN, question, f"ask for the turn of {self._hostname} at the CA")
+            )
+        except StepRefusedError as refused:
+            self._note_line("quota", refused.finding.problem)
+            asked = turns.unanswered(turn, workflow.now())
+        now = self._state.turn
+        if now is not None and not now.granted:  # a grant that came meanwhile stays
+            self._state = dataclasses.replace(self._state, turn=asked)
+
+    async def _let_go(self) -> None:
+        """Give the turn back; nothing is ordered with it."""
+        turn, self._state = self._state.turn, dataclasses.replace(self._state, turn=None)
+        self._show(quota=None)
+        if turn is None or not workflow.patched(_QUOTA):
+            return
+        try:
+            await self._call(hands.WITHDRAW_TURN, turn, f"give the turn of {self._hostname} at the CA back")
+        except StepRefusedError as refused:
+            workflow.logger.warning("turn not given back", extra={"problem": refused.finding.problem})
+
+    async def _turn_to_renew(self) -> QuotaTurn | None:
+        """The grant for a forced renewal; None where it is made without one, since it must not wait for ever."""
+        account, now = self._state.account, workflow.now()
+        if not account or not workflow.patched(_QUOTA):
+            return None
+        lane = Lane.EXPIRING if self._level() >= Level.ALERT else Lane.RENEWAL
+        turn = QuotaTurn(
+            account=account,
+            server=self._state.server,
+            issuer=self._state.request.issuer,
+            request_id=f"{workflow.info().workflow_id}/{workflow.uuid4()}",
+            lane=lane,
+            since=now,
+            asked_at=now,
+        )
+        self._state = dataclasses.replace(self._state, turn=turn)
+        await self._ask_turn(turn)
+        if await self._granted_within(turns.LONGEST_WAIT[lane]):
+            granted, self._state = self._state.turn, dataclasses.replace(self._state, turn=None)
+            return granted
+        self._note_line("quota", f"no turn within {turns.LONGEST_WAIT[lane].total_seconds() / 60:.0f} min; renewed so")
+        await self._let_go()
+        return None
+
+    async def _granted_within(self, longest: timedelta) -> bool:
+        def granted() -> bool:
+            turn = self._state.turn
+            return turn is not None and turn.granted
+
+        if not granted() and self._state.turn is not None:
+            self._show(step=turns.words(self._state.turn), quota=turns.place(self._state.turn))
+            workflow.set_current_details(progress.markdown(self.status()))
+            with contextlib.suppress(TimeoutError):
+                await self._step(
+                    workflow.wait_condition(granted, timeout=longest, timeout_summary="renew without a turn after this")
+                )
+            self._show(step="renewing", quota=None)
+        return granted()
 
     @property
     def _waits_for_order(self) -> bool:
@@ -379,7 +516,10 @@ class DomainOnboarding:
         await self._rest(due, f"until the next look whether {self._hostname} is ready")
 
     async def _issue(self) -> None:
-        self._state = dataclasses.replace(self._state, applied=True)  # from here on there is something to undo
+        turn = self._state.turn
+        self._granted = turn if turn is not None and turn.granted else None
+        # from here on there is something to undo
+        self._state = dataclasses.replace(self._state, applied=True, turn=None)
         self._show(certificate=CertificateStatus.PENDING, step="getting the certificate")
         self._publish()  # this may take an hour; what follows takes seconds
         request = self._state.request
@@ -389,9 +529,14 @@ class DomainOnboarding:
             f"certificate for {', '.join(request.hostnames)}",
             IssuanceResult,
         )
+        self._granted = None
         if isinstance(result, findings.Finding):
             result = IssuanceResult(ready=False, findings=(result,))
         self._note(*result.evidence)
+        if any(one.code == findings.QUOTA_TURN_OVER.code for one in result.findings):
+            self._note_line("quota", result.findings[0].problem)
+            self._show(phase=Phase.PREFLIGHT, certificate=CertificateStatus.NONE, step="asking for another turn")
+            return
         if not result.ready or result.secret is None:
             self._note_line("certificate", result.findings[0].problem if result.findings else "nothing came of it")
             self._show(certificate=CertificateStatus.FAILED, order=result.order)
@@ -552,10 +697,14 @@ class DomainOnboarding:
         """See one renewal through: one activity, so that a renewal is few events."""
         renewals, checks = self._renewals_wanted, self._checks_wanted
         before = self._status.secret
-        request = RenewalRequest(
-            request=self._state.request, current_fingerprint=before.fingerprint if before else "", force=force
-        )
         self._show(phase=Phase.RENEWING, certificate=CertificateStatus.RENEWING, step="renewing")
+        request = RenewalRequest(
+            request=self._state.request,
+            current_fingerprint=before.fingerprint if before else "",
+            force=force,
+            turn=await self._turn_to_renew() if force else None,
+            account=self._state.account,
+        )
         edge: EdgeReport | None = None
         try:
             result = await self._step(
@@ -705,6 +854,7 @@ class DomainOnboarding:
         self._show(phase=Phase.RETIRING, step="taking away what was made", next_check_at=None, action_required=None)
         self._hindrance = None
         left: list[findings.Finding] = []
+        await self._let_go()
         target = self._target()
         for made, hand, summary in (
             (self._state.bound, hands.UNBIND_GATEWAY, f"take {self._hostname} off the gateway"),
@@ -862,6 +1012,7 @@ class DomainOnboarding:
             or self._renewals_wanted > self._renewals_done
             or self._fixes_wanted > self._fixes_done
             or self._wake is not None
+            or (self._turn_heard and self._state.turn is not None and self._phase is Phase.PREFLIGHT)
         )
 
     async def _begin_new_run_if_due(self) -> None:
@@ -909,7 +1060,7 @@ class DomainOnboarding:
         return self._state.request.hostname
 
     def _target(self) -> CertificateTarget:
-        return CertificateTarget(request=self._state.request)
+        return CertificateTarget(request=self._state.request, turn=self._granted)
 
     def _reservation(self) -> Reservation:
         request = self._state.request

@@ -14,7 +14,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from lifecycle import findings, queues
-    from lifecycle.domain import OnboardingRequest
+    from lifecycle.domain import OnboardingRequest, QuotaTurn
     from lifecycle.findings import FindingKind
     from lifecycle.steps import (
         AdditionFacts,
@@ -37,6 +37,7 @@ with workflow.unsafe.imports_passed_through():
         PreflightReport,
         Proof,
         ProofRequest,
+        QuotaQuestion,
         ReleaseFacts,
         RenewalRequest,
         RenewalResult,
@@ -88,6 +89,16 @@ CHECK_PREFLIGHT = Hand(
     limit=timeouts.PREFLIGHT,
     mutates=False,
 )
+CHECK_AGAIN = Hand(
+    name="check_again",
+    takes=OnboardingRequest,
+    gives=PreflightReport,
+    queue=queues.PROBE,
+    limit=timeouts.PREFLIGHT,
+    mutates=False,
+)
+ASK_TURN = Hand(name="ask_turn", takes=QuotaQuestion, gives=QuotaTurn, queue=queues.WORKFLOWS)
+WITHDRAW_TURN = Hand(name="withdraw_turn", takes=QuotaTurn, gives=Cleanup, queue=queues.WORKFLOWS, local=True)
 ISSUE_CERTIFICATE = Hand(
     name="issue_certificate",
     takes=CertificateTarget,

@@ -1,8 +1,9 @@
 """`IssuanceQuota`: one for each ACME account; whoever means to order asks it, and hears when the turn has come.
 
-Signals in, signals out, since no workflow can send an Update to another. Handlers only put down what came; the one loop
-looks at it, grants, and sends the answers. Everything is carried from run to run (`lifecycle.quota.QuotaState`); who is
-granted what is decided there. Left out: what an owner does with a grant, and how long it waits before it asks again.
+Asked by an Update of an owner's activity, whose answer is the first one, or by a signal; every other answer is a signal
+to the owner. Handlers only put down what came; the one loop looks at it, grants, and sends the answers. Everything is
+carried from run to run (`lifecycle.quota.QuotaState`); who is granted what is decided there. Left out: what an owner
+does with a grant, and how long it waits before it asks again.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ with workflow.unsafe.imports_passed_through():
         Ledger,
         Outcome,
         PastOrders,
+        Place,
         QuotaAnswer,
+        QuotaAsk,
         QuotaLimits,
         QuotaOverview,
         QuotaRequest,
@@ -57,6 +60,8 @@ class IssuanceQuota:
         self._refused: list[Throttle] = []
         self._learned: list[PastOrders] = []
         self._allowed: list[QuotaLimits] = []
+        self._signalled: set[str] = set()
+        self._listening: dict[str, list[asyncio.Future[QuotaAnswer]]] = {}
         self._nudged = False
 
     @workflow.run
@@ -65,8 +70,9 @@ class IssuanceQuota:
         while True:
             await self._step()
             if self._new_run_is_due() and len(self._asked) <= MOST_CARRIED:
-                await workflow.wait_condition(workflow.all_handlers_finished)
-                if not (self._told or self._refused or self._learned or self._allowed):
+                # who listens waits for the next step, and the step for this loop
+                await workflow.wait_condition(lambda: workflow.all_handlers_finished() or bool(self._listening))
+                if not (self._listening or self._told or self._refused or self._learned or self._allowed):
                     self._begin_new_run()
             await self._wait(state.account)
 
@@ -88,7 +94,13 @@ class IssuanceQuota:
         return taken
 
     async def _send(self, answer: QuotaAnswer) -> None:
-        """An owner that is gone needs no grant: it goes back and to the next."""
+        """To those who listen, else by signal. An owner that is gone needs no grant: it goes back and to the next."""
+        listening = self._listening.pop(answer.request_id, [])
+        for future in listening:
+            future.set_result(answer)
+        if listening and answer.request_id not in self._signalled:
+            return
+        self._signalled.discard(answer.request_id)
         try:
             await workflow.get_external_workflow_handle(answer.owner).signal(ANSWER_SIGNAL, answer)
         except FailureError:
@@ -137,9 +149,20 @@ class IssuanceQuota:
 
     # --- what comes ---------------------------------------------------------------------------------------------------
 
+    @workflow.update
+    async def turn(self, ask: QuotaAsk) -> QuotaAnswer:
+        """The first answer to a request, at once; later ones come by the signal `lifecycle.quota.ANSWER_SIGNAL`."""
+        if ask.limits != self._ledger.limits:
+            self._allowed.append(QuotaLimits(limits=ask.limits))
+        self._asked.append(ask.request)
+        answer: asyncio.Future[QuotaAnswer] = asyncio.Future()
+        self._listening.setdefault(ask.request.id, []).append(answer)
+        return await answer
+
     @workflow.signal
     def ask(self, request: QuotaRequest) -> None:
         """Somebody means to order; the owner hears by the signal `lifecycle.quota.ANSWER_SIGNAL`."""
+        self._signalled.add(request.id)
         self._asked.append(request)
 
     @workflow.signal
@@ -166,6 +189,11 @@ class IssuanceQuota:
     def nudge(self) -> None:
         """Move to the present version now; the end of a rollout sends it."""
         self._nudged = True
+
+    @workflow.query
+    def place_of(self, owner: str) -> Place | None:
+        """Where an owner's request stands now; None where none of its waits."""
+        return self._ledger.place_of(owner, workflow.now())
 
     @workflow.query
     def overview(self, most: int = 20) -> QuotaOverview:

@@ -22,6 +22,7 @@ _ORDER = (
     "test_issuers",
     "test_certificates",
     "test_stuck",
+    "test_quota",
     "test_broken_surroundings",
     "test_histories",
 )

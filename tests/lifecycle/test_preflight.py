@@ -23,7 +23,7 @@ from lifecycle.domain import (
 )
 from lifecycle.foresight import Foresight, acme_of
 from lifecycle.platform import Permission
-from lifecycle.preflight import PreflightEvidence, preflight_report
+from lifecycle.preflight import PreflightEvidence, preflight_report, without_quota
 from lifecycle.routing import DnsAnswer, Lookup
 from lifecycle.scratch_record import ScratchRecord, Writing
 from lifecycle.steps import PreflightReport
@@ -207,3 +207,14 @@ def test_the_record_of_dns_01_is_in_the_evidence_and_what_to_set_is_told_beside_
         now=NOW,
     )
     assert [one.code for one in said_once.findings] == ["CW1104"]
+
+
+def test_a_used_up_limit_is_the_quotas_to_judge_where_it_is_asked() -> None:
+    used_up = findings.QUOTA_USED_UP.found(subject=NAME, problem="It is used up.", fix="Wait.")
+    made = preflight_report(REQUEST, GOOD, cname_target="", now=NOW)
+    alone = dataclasses.replace(made, may_proceed=False, findings=(used_up,))
+    assert without_quota(alone) == made
+    beside = dataclasses.replace(alone, findings=(used_up, UNSEEN))
+    assert (without_quota(beside).may_proceed, without_quota(beside).findings) == (False, (UNSEEN,))
+    elsewhere = dataclasses.replace(alone, routing=RoutingStatus.ELSEWHERE)
+    assert not without_quota(elsewhere).may_proceed

@@ -14,6 +14,7 @@ from lifecycle.domain import (
     Observation,
     OnboardingRequest,
     Phase,
+    QuotaPlace,
     Route,
     RoutingStatus,
     ServingStatus,
@@ -100,3 +101,9 @@ def test_a_domains_page_has_its_state_the_exact_record_and_the_findings() -> Non
     assert "- `shop.example.com A 203.0.113.7`" in page
     assert "- CW1902 StepFailed (s1): It is so. Mend it." in page
     assert "2027-01-01 12:00:00 UTC" in page
+
+
+def test_a_domains_page_says_where_it_waits_for_its_order() -> None:
+    waits = QuotaPlace(account="https://acme.example/acct/1", lane="new", place=17, expected_at=NOW)
+    page = progress.markdown(dataclasses.replace(STATE.status, quota=waits))
+    assert "Waits for its turn to order: place 17, expected 2027-01-01 12:00:00 UTC" in page

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from lifecycle.domain import IssuerKind, IssuerRef, OnboardingRequest, Route
-from lifecycle.quota_used import quota_findings
+from lifecycle.quota import AnswerKind, Exemption, Ledger, QuotaRequest, opened
+from lifecycle.quota_used import past_orders, quota_findings
 from lifecycle.rate_limits import LETS_ENCRYPT, Limit, LimitKind
 
 NOW = datetime(2026, 11, 24, 8, tzinfo=UTC)
@@ -108,3 +109,26 @@ def test_the_instant_is_when_one_more_has_come() -> None:
     orders = [order("a.example.com", ago=timedelta(minutes=30)), order("b.example.com", ago=timedelta(minutes=10))]
     (one,) = quota_findings(REQUEST, (limit,), orders=orders, certificates=(), now=NOW)
     assert "free at 2026-11-24 08:30:00 UTC" in one.fix
+
+
+def test_a_quota_begins_with_what_the_cluster_shows() -> None:
+    """As many as `quota_findings` would count: the next order waits for the same instant."""
+    shown = siblings(50, ago=timedelta(hours=1))
+    past = past_orders(REQUEST, orders=shown, certificates=(), now=NOW)
+    ledger = Ledger(opened("account", LETS_ENCRYPT, past, NOW))
+    request = QuotaRequest(
+        id="1", owner="domain/shop", tenant="acme", hostnames=(NAME,), registered_domains=("example.com",)
+    )
+    (answer,) = ledger.step(NOW, asked=(request,))
+    assert answer.kind is AnswerKind.WAITING
+    (finding,) = quota_findings(REQUEST, LETS_ENCRYPT, orders=shown, certificates=(), now=NOW)
+    assert f"free at {answer.at:%Y-%m-%d %H:%M:%S} UTC" in finding.fix
+
+
+def test_renewals_and_failures_are_told_apart_in_the_past() -> None:
+    shown = [order(NAME, revision=2), order(NAME, state="invalid"), order(NAME, "b.example.com", state="invalid")]
+    past = past_orders(REQUEST, orders=shown, certificates=(), now=NOW)
+    assert [one.exemption for one in past] == [Exemption.RENEWAL, Exemption.NONE, Exemption.NONE]
+    assert [one.issued for one in past] == [True, False, False]
+    assert [one.failed for one in past] == [(), (NAME,), ()]
+    assert {one.registered_domains for one in past} == {("example.com",)}

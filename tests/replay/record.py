@@ -21,10 +21,14 @@ from typing import Any
 from temporalio.client import Client, WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
+from activities.turns import Quotas, new_turn
 from lifecycle import findings, names, queues, rehearsal
 from lifecycle.domain import DomainStatus, IssuerRef, OnboardingRequest, Phase, RoutingStatus
+from lifecycle.quota import LEASE, AnswerKind, Outcome, QuotaAnswer, QuotaRequest, quota_id
+from lifecycle.rate_limits import CaLimits, Limit, LimitKind, LimitsTable, Throttle
 from lifecycle.steps import (
     BackupRequest,
+    CertificateTarget,
     FleetReviewRequest,
     IssuanceResult,
     IssuerQuestion,
@@ -48,6 +52,7 @@ from workflows.backup import Backup
 from workflows.domain import DomainOnboarding
 from workflows.issuer import IssuerInspection, IssuerSetup
 from workflows.platform import PlatformInstallation
+from workflows.quota import IssuanceQuota
 from workflows.reservation import HostnameReservation
 from workflows.restore import Restore
 from workflows.review import FleetReview
@@ -229,6 +234,98 @@ async def domain_renewed_when_its_cause_was_gone(stage: Stage) -> None:
     await stage.seen(active)
 
 
+def in_the_queue(stage: Stage) -> Callable[[OnboardingRequest], Awaitable[PreflightReport]]:
+    """A look that finds everything ready and a queue; used up by its call."""
+
+    async def looked(asked: OnboardingRequest) -> PreflightReport:
+        stage.world.script["check_preflight"].clear()
+        at = await stage.world.now() + timedelta(hours=1)
+        turn = await stage.world.turn(asked, granted=False, place=17, at=at)
+        return PreflightReport(routing=RoutingStatus.POINTED, may_proceed=True, turn=turn)
+
+    return looked
+
+
+def queued(status: DomainStatus) -> bool:
+    return status.quota is not None
+
+
+async def answered(stage: Stage, kind: AnswerKind) -> None:
+    request_id, at = stage.world.turns[-1].request_id, await stage.world.now() + LEASE
+    answer = QuotaAnswer(request_id=request_id, owner=stage.id, kind=kind, at=at, place=2)
+    await stage.handle.signal(DomainOnboarding.quota_answered, answer)
+
+
+async def domain_active_by_a_turn_at_once(stage: Stage) -> None:
+    await domain_active(stage)
+
+
+async def domain_waits_for_its_turn(stage: Stage) -> None:
+    stage.world.script["check_preflight"] = [in_the_queue(stage)]
+    await stage.onboard()
+    await stage.seen(queued)
+    await answered(stage, AnswerKind.WAITING)
+    await stage.handle.execute_update(DomainOnboarding.check_now, _TENANT)
+    await stage.handle.signal(DomainOnboarding.nudge)
+    await stage.seen(queued)
+    await answered(stage, AnswerKind.GRANTED)
+    await stage.seen(active)
+    await stage.handle.execute_update(DomainOnboarding.renew_now, _TENANT)
+    await stage.seen(lambda status: active(status) and status.renewals == 1)
+
+
+async def domain_leaves_the_queue(stage: Stage) -> None:
+    stage.world.script["check_preflight"] = [in_the_queue(stage)]
+    await stage.onboard()
+    await stage.seen(queued)
+    await stage.handle.execute_update(DomainOnboarding.cancel_request, _TENANT)
+    await stage.handle.result()
+
+
+async def domain_whose_turn_was_over(stage: Stage) -> None:
+    over = findings.QUOTA_TURN_OVER.found(subject=stage.asked.hostname, problem="Over.", fix="None.")
+    stage.world.script["issue_certificate"] = [IssuanceResult(ready=False, findings=(over,))]
+    await stage.onboard()
+    await stage.seen(active)
+
+
+async def quota_of_an_account(stage: Stage) -> None:
+    """Two real domains ask one real quota, which has one order at once."""
+    limit = Limit(kind=LimitKind.ORDERS, burst=1, refill_seconds=1)
+    table = LimitsTable(entries=(CaLimits(host="acme.example", limits=(limit,)),))
+    quotas, account = Quotas(stage.client, table), "https://acme.example/acct/quota-of-an-account"
+
+    async def looked(asked: OnboardingRequest) -> PreflightReport:
+        turn = new_turn(asked, account=account, server=stage.world.directory)
+        turn = await quotas.ask(asked, turn, owner=names.domain_id(asked.hostname))
+        return PreflightReport(routing=RoutingStatus.POINTED, may_proceed=True, turn=turn)
+
+    async def issued(target: CertificateTarget) -> IssuanceResult:
+        assert target.turn is not None
+        await quotas.tell(account, Outcome(request_id=target.turn.request_id, orders=1, issued=True))
+        return await stage.world.issue(target.request)
+
+    stage.world.script["check_preflight"], stage.world.script["issue_certificate"] = [looked], [issued]
+    for name in ("first", "second"):
+        stage.asked = request(f"{name}.{stage.asked.hostname}")
+        stage.id = names.domain_id(stage.asked.hostname)
+        await stage.onboard()
+    await stage.seen(active)
+    quota = stage.client.get_workflow_handle_for(IssuanceQuota.run, quota_id(account))
+    gone = QuotaRequest(
+        id="nobody/1",
+        owner="domain/nobody",
+        tenant=_TENANT,
+        hostnames=("nobody.example.com",),
+        registered_domains=("example.com",),
+    )
+    await quota.signal(IssuanceQuota.ask, gone)
+    await quota.signal(IssuanceQuota.refused, Throttle(until=await stage.world.now()))
+    await quota.signal(IssuanceQuota.nudge)
+    await asyncio.sleep(1)
+    stage.id = quota.id
+
+
 async def platform_installed(stage: Stage) -> None:
     await stage.run(PlatformInstallation.run, PlatformRequest(cluster="lab"))
 
@@ -305,6 +402,11 @@ SCENES: tuple[Callable[[Stage], Awaitable[None]], ...] = (
     domain_renewed,
     domain_not_renewed_and_stale,
     domain_renewed_when_its_cause_was_gone,
+    domain_active_by_a_turn_at_once,
+    domain_waits_for_its_turn,
+    domain_leaves_the_queue,
+    domain_whose_turn_was_over,
+    quota_of_an_account,
     platform_installed,
     platform_rolled_back,
     platform_additions_taken_back,

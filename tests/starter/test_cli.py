@@ -15,8 +15,10 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
-from lifecycle import findings
-from lifecycle.domain import Observation, Rehearsal
+from activities.turns import Quotas, new_turn
+from lifecycle import findings, names
+from lifecycle.domain import Observation, OnboardingRequest, Rehearsal, RoutingStatus
+from lifecycle.rate_limits import CaLimits, Limit, LimitKind, LimitsTable
 from lifecycle.steps import (
     ChangeKind,
     IssuerStatus,
@@ -24,6 +26,7 @@ from lifecycle.steps import (
     ObjectChange,
     PlatformInspection,
     PlatformVerdict,
+    PreflightReport,
     Proof,
     RestoreReport,
 )
@@ -464,3 +467,37 @@ async def test_a_bad_authority_ends_with_2(tmp_path: Path, capsys: pytest.Captur
     told = capsys.readouterr().err
     assert "certificate.common_name" in told
     assert "permitted.dns_domains[0]" in told
+
+
+# --- whose turn it is -------------------------------------------------------------------------------------------------
+
+
+async def test_who_waits_for_the_ca_is_shown_to_the_tenant_and_to_the_operator(world: World, run: Run) -> None:
+    account = "https://acme.example/acct/of-the-command-line"
+    limit = Limit(kind=LimitKind.ORDERS, burst=1, refill_seconds=3600)
+    quotas = Quotas(world.environment.client, LimitsTable(entries=(CaLimits(host="acme.example", limits=(limit,)),)))
+
+    async def look(asked: OnboardingRequest) -> PreflightReport:
+        turn = new_turn(asked, account=account, server=world.directory)
+        turn = await quotas.ask(asked, turn, owner=names.domain_id(asked.hostname))
+        return PreflightReport(routing=RoutingStatus.POINTED, may_proceed=True, turn=turn)
+
+    world.script["check_preflight"] = [look]
+    code, out, err = await run("onboard", "first.queue.example.com", *ROUTE, "--wait", "--json")
+    assert code == 0, err
+    code, out, err = await run("onboard", "second.queue.example.com", *ROUTE)
+    assert code == 0, err
+    for _ in range(20):
+        code, out, err = await run("status", "second.queue.example.com")
+        if "turn at the CA" in out:
+            break
+    assert "place 1, expected 20" in out
+    code, out, err = await run("quota")
+    assert code == 0, err
+    assert f"{account}: 1 under way, 1 wait (1 new)" in out
+    assert "domain/second.queue.example.com" in out
+    code, out, err = await run("quota", "--json", "--most", "0")
+    (told,) = [one for one in json.loads(out)["accounts"] if one["account"] == account]
+    assert (told["waiting"], told["under_way"], told["next"]) == (1, 1, [])
+    code, out, err = await run("cancel", "second.queue.example.com", "--json")
+    assert code == 0, err

@@ -8,6 +8,7 @@ import pytest
 import trustme
 
 from lifecycle import queues
+from lifecycle.rate_limits import LimitsTable
 from worker.settings import Settings, load
 
 RECIPIENT = "age1" + "q" * 58
@@ -140,3 +141,31 @@ def test_a_client_certificate_for_the_edge_has_its_key_or_is_refused(tmp_path: P
     )
     assert "is missing" in problems({**GOOD, file: str(certificate)})["EDGE_CLIENT_KEY_FILE"]
     assert "cannot be read" in problems({**GOOD, file: "gone", key_file: str(key)})["EDGE_CLIENT_CERTIFICATE_FILE"]
+
+
+def test_a_file_of_limits_is_read_as_json_or_yaml(tmp_path: Path) -> None:
+    file = tmp_path / "limits"
+    assert good({}).limits == LimitsTable()
+    for text in (
+        '{"acme.example": [{"kind": "orders", "count": 2, "refill_seconds": 10}]}',
+        "acme.example:\n- {kind: orders, count: 2, refill_seconds: 10}\n",
+    ):
+        file.write_text(text)
+        (entry,) = good({"CERTWRIGHT_LIMITS_FILE": str(file)}).limits.entries
+        assert (entry.host, entry.limits[0].burst, entry.limits[0].refill_seconds) == ("acme.example", 2, 10.0)
+
+
+def test_everything_wrong_in_a_file_of_limits_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "limits.json"
+    file.write_text('{"acme.example": [{"kind": "wishes", "count": 0}], "other.example": 5}')
+    found = load({**GOOD, "CERTWRIGHT_LIMITS_FILE": str(file)})
+    assert isinstance(found, tuple)
+    assert {one.field for one in found} == {"CERTWRIGHT_LIMITS_FILE"}
+    said = " ".join(f"{one.problem} {one.fix}" for one in found)
+    for part in ("acme.example[0].kind", "acme.example[0].count", "period_seconds", "other.example is not a list"):
+        assert part in said
+    for content, problem in ((b"{", "neither JSON nor YAML"), (b"\xff", "neither JSON nor YAML"), (None, "be read")):
+        file.unlink(missing_ok=True)
+        if content is not None:
+            file.write_bytes(content)
+        assert problem in problems({**GOOD, "CERTWRIGHT_LIMITS_FILE": str(file)})["LIMITS_FILE"]

@@ -22,6 +22,7 @@ from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
+from activities import turns
 from lifecycle import names, progress, queues
 from lifecycle.domain import (
     CertificateFacts,
@@ -30,10 +31,12 @@ from lifecycle.domain import (
     IssuerRef,
     Observation,
     OnboardingRequest,
+    QuotaTurn,
     Route,
     RoutingStatus,
     ServedAt,
 )
+from lifecycle.quota import LEASE
 from lifecycle.steps import (
     AdditionFacts,
     BackupReport,
@@ -53,6 +56,7 @@ from lifecycle.steps import (
     PlatformVerdict,
     PreflightReport,
     Proof,
+    QuotaQuestion,
     ReleaseFacts,
     RenewalRequest,
     RenewalResult,
@@ -111,7 +115,9 @@ class World:
         self.directory = "https://acme.example/directory"
         self.profile = ""
         self.rehearsal = ""
+        self.account = "https://acme.example/acct/1"
         self.issued = 0
+        self.turns: list[QuotaTurn] = []
         self.calls: list[str] = []
         self.arguments: dict[str, list[Any]] = defaultdict(list)
         self.script: dict[str, list[Any]] = defaultdict(list)
@@ -139,6 +145,14 @@ class World:
             public_key_fingerprint=hashlib.sha256(f"key{self.issued}".encode()).hexdigest(),
             chain_length=2,
         )
+
+    async def turn(self, target: OnboardingRequest, **changes: Any) -> QuotaTurn:
+        """What the account's quota says to the calling activity's domain: granted, where it is not told otherwise."""
+        now = await self.now()
+        told: dict[str, Any] = {"granted": True, "at": now + LEASE, **changes}
+        turn = turns.new_turn(target, account=self.account, server=self.directory)
+        self.turns.append(dataclasses.replace(turn, since=now, asked_at=now, **told))
+        return self.turns[-1]
 
     def fingerprint(self) -> str:
         return hashlib.sha256(f"certificate {self.issued}".encode()).hexdigest()
@@ -193,7 +207,15 @@ class World:
                 return told
         match argument:
             case OnboardingRequest():
-                return PreflightReport(routing=RoutingStatus.POINTED, may_proceed=True, gateway_addresses=ADDRESSES)
+                turn = await self.turn(argument) if hand.name == "check_preflight" else None
+                return PreflightReport(
+                    routing=RoutingStatus.POINTED, may_proceed=True, gateway_addresses=ADDRESSES, turn=turn
+                )
+            case QuotaQuestion():
+                now = await self.now()
+                return dataclasses.replace(argument.turn, asked_at=now, granted=True, place=0, at=now + LEASE)
+            case QuotaTurn():
+                return Cleanup(removed=(f"request {argument.request_id}",))
             case CertificateTarget():
                 return await self._domain(hand.name, argument.request)
             case RenewalRequest():

@@ -23,6 +23,7 @@ from lifecycle.quota import (
     PastOrder,
     PastOrders,
     QuotaAnswer,
+    QuotaAsk,
     QuotaLimits,
     QuotaOverview,
     QuotaRequest,
@@ -197,6 +198,23 @@ async def test_new_runs_lose_and_double_nothing(environment: WorkflowEnvironment
         await quota.signal(IssuanceQuota.ask, asking("c"))  # the one that waits asks again
     assert apart(await grants(handles), 10 * MINUTE) == [0, 1, 2, 3]
     assert len(runs) == 3
+
+
+async def test_who_asks_in_both_ways_hears_in_both_ways(environment: WorkflowEnvironment) -> None:
+    """An Update's caller may have gone when a worker takes it up; the signal that it sent then is answered by one."""
+    client, limits, wanted = environment.client, (orders(1, 10 * MINUTE),), asking("a")
+    with environment.auto_time_skipping_disabled():
+        quota = await client.start_workflow(
+            IssuanceQuota.run, QuotaState(account=ACCOUNT, limits=limits), id=ACCOUNT, task_queue="later"
+        )
+        asked = asyncio.ensure_future(quota.execute_update(IssuanceQuota.turn, QuotaAsk(request=wanted, limits=limits)))
+        handle = await client.start_workflow(
+            Owner.run, Errand(request=wanted, seconds=0), id=wanted.owner, task_queue="owners"
+        )
+        await asyncio.sleep(1)
+        async with Worker(client, task_queue="later", workflows=[IssuanceQuota], workflow_runner=workflow_runner()):
+            assert (await asked).kind is AnswerKind.GRANTED
+            await until(lambda: _granted(handle))
 
 
 async def test_a_grant_goes_to_the_next_where_its_owner_is_gone_or_silent(environment: WorkflowEnvironment) -> None:
