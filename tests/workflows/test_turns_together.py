@@ -124,9 +124,10 @@ async def test_a_domain_that_leaves_makes_room_for_the_next(world: World) -> Non
     client = world.environment.client
     first = PastOrder(at=datetime.now(UTC), hostnames=("old.example.com",), registered_domains=("example.com",))
     ca.past = (first,)
-    (one, two) = await onboard(world, "one.example.com", "two.example.com")
-    for handle in (one, two):
-        await seen(client, handle.id, lambda status: status.quota is not None)
+    (one,) = await onboard(world, "one.example.com")
+    await seen(client, one.id, lambda status: status.quota is not None)
+    (two,) = await onboard(world, "two.example.com")
+    await seen(client, two.id, lambda status: status.quota is not None)
     assert ca.orders == [], "what the cluster shows was counted, once"
     before = await ca.overview()
     assert before.waiting == 2
