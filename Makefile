@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Three processes, each with a lab of its own: most of the time the tests wait for real timers. One that fails is run once
 # more, and the summary counts it: a machine that is busy with something else is no fault of what is tested.
-SIDE_BY_SIDE := --numprocesses 3 --dist loadscope --no-loadscope-reorder --reruns 1
+SIDE_BY_SIDE := --numprocesses 3 --dist loadscope --no-loadscope-reorder --reruns 1 --rerun-show-tracebacks
 STAMP := $(VENV)/.installed-$(shell cat requirements-dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 
 .PHONY: help venv demo up down lab test check lint lock clean
