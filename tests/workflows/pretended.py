@@ -126,9 +126,9 @@ class World:
         return await self.environment.get_current_time()
 
     async def sleep(self, duration: timedelta) -> None:
-        """Let time pass, in parts: a call to the server has half a minute of real time."""
+        """Let time pass, in parts: a call to the server has half a minute of real time, in which days are looked at."""
         while duration > timedelta():
-            part = min(duration, timedelta(days=30))
+            part = min(duration, timedelta(days=2))
             await self.environment.sleep(part)
             duration -= part
 
