@@ -510,7 +510,7 @@ def _told(found: list[Finding], *, missing_kind_too: bool = False) -> Iterator[N
     except ApplicationError as error:
         if missing_kind_too and error.type == "KindMissing":
             return
-        told = [detail for detail in error.details if isinstance(detail, Finding)]
+        told = kubernetes.told_by(error)
         if error.type != "PermissionMissing" or not told:
             raise
         found += told

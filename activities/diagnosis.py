@@ -16,6 +16,7 @@ from kubernetes.aio.dynamic import DynamicClient
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities import kubernetes
 from activities.edge import EdgeSettings
 from activities.remedies import mend
 from activities.snapshot import CertificatePlace, DiagnosisSettings, find_certificate, look
@@ -109,7 +110,7 @@ async def mended(
         try:
             came = await mend(cluster, remedy, seen)
         except ApplicationError as error:
-            told = [detail for detail in error.details if isinstance(detail, Finding)]
+            told = kubernetes.told_by(error)
             if not told or not error.non_retryable:
                 raise
             refused += told

@@ -316,6 +316,11 @@ async def merged(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def told_by(error: ApplicationError) -> list[findings.Finding]:
+    """The findings that an error carries: of what is refused for good, what to do about it."""
+    return [detail for detail in error.details if isinstance(detail, findings.Finding)]
+
+
 @contextlib.asynccontextmanager
 async def answering(cluster: DynamicClient, action: str, permission: Permission | None = None) -> AsyncIterator[None]:
     """As `translated`; and a server that is only starting refuses for the moment, since it has not read its roles."""

@@ -146,7 +146,7 @@ class PreflightActivities:
             try:
                 return await work
             except ApplicationError as error:
-                told = [detail for detail in error.details if isinstance(detail, Finding)]
+                told = kubernetes.told_by(error)
                 if not told:
                     raise
                 unseen.extend(told)

@@ -44,6 +44,7 @@ from lifecycle.domain import (
 )
 from lifecycle.findings import Finding
 from lifecycle.manifests import FIELD_MANAGER, Manifest
+from lifecycle.observed import host_matches, hosts_of
 from lifecycle.platform import Permission, refused_permission
 from lifecycle.snapshot import (
     FINAL_STATES,
@@ -271,7 +272,7 @@ class _Look:
         try:
             return await work
         except ApplicationError as error:
-            told = [detail for detail in error.details if isinstance(detail, Finding)]
+            told = kubernetes.told_by(error)
             if not told:
                 raise
             self.hidden.add(kind)
@@ -459,10 +460,10 @@ class _Look:
             for one in gateways
             for server in one["spec"].get("servers") or ()
             if (server.get("tls") or {}).get("credentialName")
-            for host in map(_bare_host, server.get("hosts") or ())
+            for host in hosts_of(server)
         }
         bound |= {
-            _bare_host(one.get("hostname") or "")
+            str(one.get("hostname") or "").lower()
             for one in (api_gateway or {}).get("spec", {}).get("listeners") or ()
             if (one.get("tls") or {}).get("certificateRefs")
         }
@@ -503,14 +504,8 @@ async def _bounded(
 
 
 def _serves_any(gateway: Document, hostnames: tuple[str, ...]) -> bool:
-    hosts = {_bare_host(host) for one in gateway["spec"].get("servers") or () for host in one.get("hosts") or ()}
-    return any(
-        host == name or (host.startswith("*") and name.endswith(host[1:])) for host in hosts for name in hostnames
-    )
-
-
-def _bare_host(host: str) -> str:
-    return str(host).rpartition("/")[2].lower()
+    hosts = {host for server in gateway["spec"].get("servers") or () for host in hosts_of(server)}
+    return any(host_matches(host, name) for host in hosts for name in hostnames)
 
 
 def _credentials_of(gateway: Document) -> set[str]:

@@ -32,7 +32,6 @@ from lifecycle import findings
 from lifecycle.chain import Link, LinkState
 from lifecycle.diagnosing import Diagnosis
 from lifecycle.domain import DomainStatus, GatewayTarget, Observation
-from lifecycle.findings import Finding
 from lifecycle.mending import STEP, Mended
 from lifecycle.names import Hostname, parse_hostname
 from lifecycle.requests import FieldError
@@ -207,7 +206,7 @@ async def ask(query: Query) -> Treatment:
         async with kubernetes.connect(query.kubeconfig) as cluster:
             return await _ask(cluster, query)
     except ApplicationError as error:
-        fix = next((detail.fix for detail in error.details if isinstance(detail, Finding)), "kubectl cluster-info")
+        fix = next((told.fix for told in kubernetes.told_by(error)), "kubectl cluster-info")
         raise UnreachableError(error.message, fix) from None
     except (ConfigException, OSError) as error:
         title = f"no cluster can be asked: {type(error).__name__}"

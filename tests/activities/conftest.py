@@ -12,6 +12,7 @@ from activities.edge import EdgeSettings
 from activities.gateways import GatewayActivities
 from lab.cluster import Lab
 from tests.activities import domains
+from tests.activities.ward import Ward, opened
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +39,10 @@ async def settings(issuing: Lab) -> EdgeSettings:
 def gateways(admin: DynamicClient) -> GatewayActivities:
     """The activities on gateways, with all rights."""
     return GatewayActivities(admin)
+
+
+@pytest.fixture(scope="module")
+async def ward(issuing: Lab, admin: DynamicClient) -> AsyncIterator[Ward]:
+    """Where the tests of one file break issuances, and the seconds until each was found."""
+    async with opened(issuing, admin) as made:
+        yield made

@@ -11,14 +11,12 @@ import contextlib
 import copy
 import json
 import ssl
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from kubernetes.aio.dynamic import DynamicClient
 
 from activities import diagnosis, kubernetes
 from activities import issuance as watching
@@ -42,7 +40,6 @@ from tests.activities.ward import (
     gone,
     having,
     issuer,
-    opened,
     place,
     ready,
     restored_request,
@@ -50,12 +47,6 @@ from tests.activities.ward import (
 )
 
 pytestmark = pytest.mark.lab
-
-
-@pytest.fixture(scope="module")
-async def ward(issuing: Lab, admin: DynamicClient) -> AsyncIterator[Ward]:
-    async with opened(issuing, admin) as made:
-        yield made
 
 
 # --- nothing is wrong -------------------------------------------------------------------------------------------------

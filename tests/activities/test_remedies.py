@@ -16,7 +16,7 @@ from activities.certificates import CertificateActivities
 from activities.diagnosis import DiagnosisActivities
 from activities.snapshot import CertificatePlace
 from lab.accounts import service_account_kubeconfig
-from lab.cluster import GATEWAY_ADDRESSES, Lab
+from lab.cluster import GATEWAY_ADDRESSES
 from lifecycle import names, rehearsal
 from lifecycle.blame import Action
 from lifecycle.steps import CertificateTarget, MendReport, Standstill
@@ -27,7 +27,6 @@ from tests.activities.ward import (
     Ward,
     asked,
     having,
-    opened,
     restored_request,
     target,
 )
@@ -36,12 +35,6 @@ pytestmark = pytest.mark.lab
 
 RBAC = Path(__file__).parents[2] / "deploy" / "rbac.yaml"
 REQUESTS = f"/apis/cert-manager.io/v1/namespaces/{NAMESPACE}/certificaterequests"
-
-
-@pytest.fixture(scope="module")
-async def ward(issuing: Lab, admin: DynamicClient) -> AsyncIterator[Ward]:
-    async with opened(issuing, admin) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from kubernetes.aio.dynamic import DynamicClient
 
 from activities.gateways import GatewayActivities
 from activities.snapshot import CertificatePlace
@@ -29,17 +28,10 @@ from tests.activities.ward import (
     gone,
     having,
     issuer,
-    opened,
     target,
 )
 
 pytestmark = pytest.mark.lab
-
-
-@pytest.fixture(scope="module")
-async def ward(issuing: Lab, admin: DynamicClient) -> AsyncIterator[Ward]:
-    async with opened(issuing, admin) as made:
-        yield made
 
 
 async def warned(ward: Ward, here: CertificatePlace, code: str, subject: str) -> None:
