@@ -210,8 +210,7 @@ class IssuanceWatch:
     def _is_ours(self, challenge: Manifest) -> bool:
         """An Order's name begins with that of its CertificateRequest, and that with its Certificate's."""
         owners = [owner["name"] for owner in challenge["metadata"].get("ownerReferences") or []]
-        spec = challenge["spec"]
-        hostname = f"*.{spec['dnsName']}" if spec.get("wildcard") else spec["dnsName"]
+        hostname = issuance.proved_name(challenge)
         return hostname in self._request.hostnames and any(name.startswith(f"{self._name}-") for name in owners)
 
     def _saw(self, step: str, detail: str) -> None:

@@ -56,6 +56,12 @@ class CertificateProgress:
     findings: tuple[Finding, ...] = ()
 
 
+def proved_name(challenge: Document) -> str:
+    """The hostname that a Challenge proves; of a wildcard's its spec has the name below and a mark."""
+    spec = challenge["spec"]
+    return f"*.{spec['dnsName']}" if spec.get("wildcard") else str(spec["dnsName"])
+
+
 def certificate_progress(certificate: Document) -> CertificateProgress:
     """The verdict over one Certificate (cert-manager API reference: CertificateStatus)."""
     status = certificate.get("status") or {}

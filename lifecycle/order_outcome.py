@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from lifecycle.issuance import proved_name
 from lifecycle.quota import Outcome
 from lifecycle.rate_limits import throttle_of
 
@@ -39,15 +40,12 @@ def outcome(
         request_id=request_id,
         orders=max(reached, int(issued)),
         issued=issued,
-        failed=tuple(dict.fromkeys(_name(one) for one in tried if (one.get("status") or {}).get("state") == _FAILED)),
+        failed=tuple(
+            dict.fromkeys(proved_name(one) for one in tried if (one.get("status") or {}).get("state") == _FAILED)
+        ),
         throttle=next(iter(sorted(refusals, key=lambda one: one.until, reverse=True)), None),
     )
 
 
 def _made(item: Document) -> datetime:
     return datetime.fromisoformat(str(item["metadata"]["creationTimestamp"]))
-
-
-def _name(challenge: Document) -> str:
-    spec = challenge["spec"]
-    return f"*.{spec['dnsName']}" if spec.get("wildcard") else str(spec["dnsName"])
